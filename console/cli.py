@@ -1,0 +1,5 @@
+"""The `llmconsole` command."""
+
+
+def main() -> None:
+    raise SystemExit("llmconsole: not built yet")
