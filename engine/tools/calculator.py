@@ -37,14 +37,14 @@ def calculate(expression: str) -> str | None:
     if not is_sum and (".count(" not in text or "\\" in text or not text.isprintable()):
         return None
     try:
-        tree = compile(text, "<calculator>", "eval", ast.PyCF_ONLY_AST)  # parses only, runs nothing
+        tree = ast.parse(text, mode="eval")
         return str(_number(tree.body) if is_sum else _count(tree.body))
     except (_NoAnswer, SyntaxError, ValueError, ArithmeticError, RecursionError, MemoryError):
         return None
 
 
 def _number(node: ast.expr) -> int | float:
-    if isinstance(node, ast.Constant) and type(node.value) in (int, float):
+    if isinstance(node, ast.Constant) and isinstance(node.value, (int, float)):
         return node.value
     if isinstance(node, ast.BinOp) and type(node.op) in _BINARY:
         return _BINARY[type(node.op)](_number(node.left), _number(node.right))
