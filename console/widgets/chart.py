@@ -1,0 +1,191 @@
+"""One live curve in a frame: its newest value, its range, spikes kept, gaps marked where the number was not finite.
+
+It is given finished points (`console.runlog.series.Curve`, at most two per dot column) and asks nobody for data.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from itertools import groupby
+
+from rich.segment import Segment
+from rich.style import Style
+from textual.content import Content
+from textual.strip import Strip
+
+from console.runlog.series import Curve
+from console.widgets import axis, canvas
+from console.widgets.numbers import compact, short
+from console.widgets.pane import Pane
+
+_EMPTY = Curve((), (), 0)
+_LABEL, _BAND, _LINE, _MARK = "label", "band", "line", "mark"
+
+
+@dataclass(frozen=True)
+class ChartView:
+    """What to show and how. `x_scale` turns the curve's x into what the axis counts (step to tokens, time to elapsed)."""
+
+    name: str = ""
+    raw: Curve = _EMPTY
+    smooth: Curve | None = None
+    last: float | None = None
+    log: bool = False
+    robust: bool = False
+    x_axis: str = "step"
+    x_zero: float = 0.0
+    x_factor: float = 1.0
+    smoothing: float = 0.0
+    waiting: str = "waiting for the first number"
+    extra: str = field(default="")  # a word beside the value, e.g. "%"
+
+
+class Chart(Pane):
+    """Draws a ChartView at whatever size it has, from nothing at all to a full screen."""
+
+    DEFAULT_CSS = """
+    Chart { min-width: 4; min-height: 3; }
+    """
+    COMPONENT_CLASSES = {"chart--label", "chart--band", "chart--line", "chart--mark"}
+
+    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=id, classes=classes)
+        self._view = ChartView()
+        self._drawn: tuple[object, list[list[tuple[str, str]]]] | None = None
+
+    @property
+    def view(self) -> ChartView:
+        return self._view
+
+    def show(self, view: ChartView) -> None:
+        """Draw this instead; costs nothing when it is what is shown already."""
+        if view == self._view:
+            return
+        self._view = view
+        value = "" if view.last is None else f" {short(view.last, 4)}{view.extra}"
+        self.set_title(Content.assemble(view.name, (value, "bold")), Content.styled(_mode(view), "dim"))
+        self.refresh()
+
+    def render_line(self, y: int) -> Strip:
+        width, height = self.size
+        key = (self._view, width, height)
+        if self._drawn is None or self._drawn[0] != key:
+            self._drawn = (key, picture(self._view, width, height))
+        rows = self._drawn[1]
+        base = self.rich_style
+        styles = {kind: base + self.get_component_rich_style(f"chart--{kind}") for kind in (_LABEL, _BAND, _LINE, _MARK)}
+        segments = [Segment(text, styles.get(kind, base)) for text, kind in (rows[y] if y < len(rows) else [])]
+        return Strip(segments).adjust_cell_length(width, Style(bgcolor=base.bgcolor))
+
+
+def _mode(view: ChartView) -> str:
+    words = [f"ema {view.smoothing:g}" if view.smoothing else "raw", "log" if view.log else "lin"]
+    return " · ".join(words + (["robust"] if view.robust else []))
+
+
+def dot_columns(width: int) -> int:
+    """How many points across a chart of this outer width can show: a little more than it has dots."""
+    return max(2 * width, 8)
+
+
+def picture(view: ChartView, width: int, height: int) -> list[list[tuple[str, str]]]:
+    """The inside of the frame as rows of (text, kind) runs; never more than fits."""
+    curves = [c for c in (_scaled(view, view.raw), _scaled(view, view.smooth)) if c is not None]
+    values = [y for _, ys in curves[0].segments for y in ys] if curves else []
+    if width < 1 or height < 1:
+        return []
+    if not values:
+        return _notice(view, width, height)
+    low, high = axis.limits(values, robust=view.robust)
+    xs = [x for xs, _ in curves[0].segments for x in xs] + list(curves[0].gaps)
+    x_limits = (min(xs), max(xs)) if max(xs) > min(xs) else (xs[0] - 0.5, xs[0] + 0.5)
+    with_x = height >= 4
+    rows = height - with_x
+    labels, label_width = _y_axis(view, low, high, rows, width)
+    across = width - label_width
+    kinds = _paint(curves, across, rows, x_limits, (low, high))
+    _mark_gaps(kinds, curves[0].gaps, x_limits)
+    picture_rows = [[(label, _LABEL), *_runs(cells)] for label, cells in zip(labels, kinds, strict=True)]
+    if with_x:
+        picture_rows.append([(" " * label_width + _x_axis(view, x_limits, across), _LABEL)])
+    return picture_rows
+
+
+def _scaled(view: ChartView, curve: Curve | None) -> Curve | None:
+    """The curve on a logarithmic scale if asked for; what is not positive has no place there and leaves a gap."""
+    if curve is None or not view.log:
+        return curve
+    segments = []
+    for xs, ys in curve.segments:
+        kept = [(x, math.log10(y)) for x, y in zip(xs, ys, strict=True) if y > 0]
+        if kept:
+            segments.append((tuple(x for x, _ in kept), tuple(y for _, y in kept)))
+    return Curve(tuple(segments), curve.gaps, curve.count)
+
+
+def _notice(view: ChartView, width: int, height: int) -> list[list[tuple[str, str]]]:
+    text = "no value above 0 for a log scale" if view.log and view.raw.segments else view.waiting
+    if view.raw.gaps and not view.raw.segments:
+        text = "not one finite number (NaN)"
+    return [[] for _ in range((height - 1) // 2)] + [[(text[:width].center(width), _LABEL)]]
+
+
+def _y_axis(view: ChartView, low: float, high: float, rows: int, width: int) -> tuple[list[str], int]:
+    """The text left of each row, and its width; without room for numbers there are none."""
+    wanted = max(2, min(6, rows // 2 + 1))
+    if view.log:
+        values = _log_ticks(low, high, wanted)
+        texts = [compact(10**v) for v in values]
+    else:
+        values = axis.ticks(low, high, wanted)
+        texts = axis.tick_labels(values)
+    label_width = max(map(len, texts), default=0) + 1
+    if rows < 2 or label_width > width // 2:
+        return [""] * rows, 0
+    labels = [" " * (label_width - 1) + "│"] * rows
+    for value, text in zip(values, texts, strict=True):
+        row = round((high - value) / (high - low) * (rows - 1))
+        labels[row] = text.rjust(label_width - 1) + "┤"
+    return labels, label_width
+
+
+def _log_ticks(low: float, high: float, count: int) -> list[float]:
+    whole = [float(p) for p in range(math.ceil(low), math.floor(high) + 1)]
+    if len(whole) >= 2:
+        return whole[:: max(1, -(-len(whole) // count))]
+    return [math.log10(v) for v in axis.ticks(10**low, 10**high, count) if v > 0] if high < 300 and low > -300 else whole
+
+
+def _x_axis(view: ChartView, limits: tuple[float, float], width: int) -> str:
+    label = axis.label_of(view.x_axis)
+    left, middle, right = (label((x - view.x_zero) * view.x_factor) for x in (limits[0], sum(limits) / 2, limits[1]))
+    if len(left) + len(right) + 1 > width:
+        return right[:width].rjust(width)
+    line = left.ljust(width - len(right)) + right
+    start = (width - len(middle)) // 2
+    if start > len(left) + 1 and start + len(middle) + 1 < width - len(right):
+        line = line[:start] + middle + line[start + len(middle):]
+    return line
+
+
+def _paint(curves: list[Curve], width: int, rows: int, x: tuple[float, float], y: tuple[float, float]) -> list[list[tuple[str, str]]]:
+    """Each row as (character, kind) cells: the raw band faint below the smoothed line, or alone and strong."""
+    drawn = [canvas.draw([(xs, [min(max(v, y[0]), y[1]) for v in ys]) for xs, ys in c.segments], width, rows, x, y)
+             for c in curves]
+    if len(drawn) == 1:
+        return [[(char, _LINE) for char in row] for row in drawn[0]]
+    return [[(char, _LINE if top != " " else _BAND) for char, top in zip(canvas.merge(under, over), over, strict=True)]
+            for under, over in zip(*drawn, strict=True)]
+
+
+def _mark_gaps(rows: list[list[tuple[str, str]]], gaps: tuple[float, ...], limits: tuple[float, float]) -> None:
+    """A cross on the lowest row wherever a number was not finite."""
+    for gap in gaps:
+        at = round((gap - limits[0]) / (limits[1] - limits[0]) * (len(rows[-1]) - 1)) if rows and rows[-1] else -1
+        if 0 <= at < len(rows[-1]):
+            rows[-1][at] = ("×", _MARK)
+
+
+def _runs(cells: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    return [("".join(char for char, _ in group), kind) for kind, group in groupby(cells, key=lambda cell: cell[1])]
