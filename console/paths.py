@@ -1,0 +1,51 @@
+"""Where the console keeps its own state: $LLMCONSOLE_HOME, else the platform's data folder.
+
+Artifacts (runs, checkpoints) live elsewhere: `engine.rundir`. Importing or calling anything here creates nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+def home() -> Path:
+    """The console's folder, which may not exist yet."""
+    chosen = os.environ.get("LLMCONSOLE_HOME")
+    if chosen:
+        return Path(chosen).expanduser().absolute()
+    import platformdirs  # only needed without the variable, and it costs start time
+
+    return Path(platformdirs.user_data_path("llmconsole", appauthor=False))
+
+
+@dataclass(frozen=True)
+class Home:
+    """The files inside the console's folder."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.toml"
+
+    @property
+    def runlog(self) -> Path:
+        return self.path / "runlog.db"
+
+    @property
+    def ledger(self) -> Path:
+        return self.path / "ledger.db"
+
+    @property
+    def lock(self) -> Path:
+        return self.path / "writer.lock"
+
+    @property
+    def recipes(self) -> Path:
+        return self.path / "recipes"
+
+    @property
+    def chats(self) -> Path:
+        return self.path / "chats"

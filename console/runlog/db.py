@@ -1,0 +1,94 @@
+"""Opening SQLite files the one way this product opens them.
+
+One writer in one process, WAL, BEGIN IMMEDIATE; any number of readers that cannot write. Which tables there are is
+`console.runlog.migrations`' business.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from urllib.parse import quote
+
+BUSY_TIMEOUT_S = 5.0
+
+
+def open_writer(path: Path, *, synchronous: str) -> sqlite3.Connection:
+    """A read-write connection in autocommit mode; `synchronous` is NORMAL (rebuildable) or FULL (precious).
+
+    The caller guards it with a lock: it may be used from several threads, by one at a time.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute(f"PRAGMA synchronous={synchronous}")
+    connection.execute("PRAGMA foreign_keys=ON")
+    return connection
+
+
+def open_reader(path: Path) -> sqlite3.Connection:
+    """A connection that cannot change the file, whatever is executed on it. Raises OperationalError without a file."""
+    uri = f"file:{quote(str(path))}?mode=ro"
+    connection = sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA query_only=ON")
+    return connection
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """All or nothing. Takes the write lock at once, because upgrading a read lock later may fail without waiting."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield connection
+    except BaseException:
+        with suppress(sqlite3.OperationalError):  # disk full: SQLite has rolled back by itself already
+            connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def damage(path: Path, *, thorough: bool) -> str:
+    """What is wrong with the file at `path`, or '' when nothing is; `thorough` reads every page."""
+    connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if thorough:
+            found = [str(row[0]) for row in connection.execute("PRAGMA quick_check(1)")]
+            return "" if found == ["ok"] else found[0]
+        return ""
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
+            return ""
+        return str(error)
+    finally:
+        connection.close()
+
+
+class Readers:
+    """One read-only connection per thread to the same file, so that screens' workers never wait for each other."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._local = threading.local()
+        self._all: list[sqlite3.Connection] = []
+        self._guard = threading.Lock()
+
+    def get(self) -> sqlite3.Connection:
+        """This thread's connection, opened on first use."""
+        connection = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._local.connection = open_reader(self._path)
+            with self._guard:
+                self._all.append(connection)
+        return connection
+
+    def close(self) -> None:
+        """Close every thread's connection; reads that still run in other threads fail with ProgrammingError."""
+        with self._guard:
+            for connection in self._all:
+                connection.close()
+            self._all.clear()
+        self._local = threading.local()

@@ -1,0 +1,213 @@
+"""From event streams to the run log: every complete line exactly once, whatever is killed in between.
+
+Rows and the new byte offset are committed together, so a kill between two batches repeats nothing and loses nothing.
+Streams are read through the Host protocol; a run on this machine and one far away differ in nothing here.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from console.runlog import apply
+from console.runlog.db import transaction
+from console.targets import host_for
+from engine.events import parse_line, split_lines
+from engine.rundir import RunDir, base_dir, runs_dir, valid_run_id
+from remote.errors import HostError
+
+if TYPE_CHECKING:
+    from console.workspace import Workspace
+    from remote.host import Host
+
+BATCH_ROWS, BATCH_SECONDS = 1000, 0.25
+_CHUNK = 1 << 20
+_LONGEST_LINE = 32 << 20
+_FOREIGN_ERRORS = (TypeError, ValueError, KeyError, AttributeError, OverflowError, sqlite3.InterfaceError,
+                   sqlite3.IntegrityError, sqlite3.ProgrammingError)
+
+
+class Ingest:
+    """One pass over the runs. `should_stop` is asked between two transactions."""
+
+    def __init__(self, workspace: Workspace, should_stop: Callable[[], bool] = lambda: False) -> None:
+        self._workspace, self._should_stop = workspace, should_stop
+
+    def all(self) -> int:
+        """Find new runs, then read what is new in each; how many events came."""
+        self.discover()
+        return sum(self.run(run_id) for run_id in self.known())
+
+    def known(self) -> list[str]:
+        with self._workspace.guard:
+            return [row[0] for row in self._db.execute("SELECT id FROM runs ORDER BY created DESC")]
+
+    @property
+    def _db(self) -> sqlite3.Connection:
+        if self._workspace.runlog is None:
+            raise sqlite3.ProgrammingError("the run log is closed")
+        return self._workspace.runlog
+
+    def discover(self) -> list[str]:
+        """Put run folders below this machine's base directory that the log does not know into it; their ids."""
+        folder = runs_dir(base_dir())
+        if not folder.is_dir():
+            return []
+        with self._workspace.guard:
+            known = dict(self._db.execute("SELECT id, path FROM runs WHERE target = 'local'"))
+        found = []
+        for path in sorted(folder.iterdir()):
+            if known.get(path.name) != str(path) and valid_run_id(path.name) and self._add(RunDir(path)):
+                found.append(path.name)
+        return found
+
+    def _add(self, run: RunDir) -> bool:
+        try:
+            description = run.read()
+            with self._workspace.guard, transaction(self._db):
+                apply.describe(self._db, run.id, "local", str(run.path), description)
+        except (OSError, *_FOREIGN_ERRORS):  # not a run of ours, or one whose run.json is not there yet
+            return False
+        return True
+
+    def run(self, run_id: str) -> int:
+        """Read what is new in one run; how many events came."""
+        with self._workspace.guard:
+            row = self._db.execute("SELECT runs.key, target, path, inode, offset, generation FROM runs "
+                                   "LEFT JOIN sources ON run = runs.key WHERE id = ?", (run_id,)).fetchone()
+        if row is None:
+            return 0
+        key, target, path = row[:3]
+        host, events = host_for(target), str(PurePosixPath(path) / "events.jsonl")
+        stat = host.stat(events)
+        if stat is None or (row[3] == stat.inode and row[4] == stat.size):
+            return 0
+        offset = self._position(host, events, stat, key, row[3], row[4], row[5])
+        return self._read(host, events, key, offset, stat.size)
+
+    def _position(self, host: Host, events: str, stat: Any, key: int, inode: int | None, offset: int | None,
+                  generation: int | None) -> int:
+        """Where to read on: after what is known, or from the start when this is not the file that was read."""
+        same = inode == stat.inode and offset is not None and stat.size >= offset
+        if same and offset and host.read(events, offset - 1, 1) != b"\n":
+            same = False
+        if same and offset is not None:
+            return offset
+        with self._workspace.guard, transaction(self._db):
+            if inode is not None:
+                apply.forget(self._db, key)
+            self._db.execute("INSERT OR REPLACE INTO sources VALUES (?, ?, 0, ?, 0)", (key, stat.inode, (generation or 0) + 1))
+        return 0
+
+    def _read(self, host: Host, events: str, key: int, offset: int, size: int) -> int:
+        count, limit = 0, _CHUNK
+        while offset < size and not self._should_stop():
+            chunk = host.read(events, offset, limit)
+            lines, used = split_lines(chunk)
+            if not used:
+                if len(chunk) < limit:
+                    break  # a torn last line: not yet
+                if limit < _LONGEST_LINE:
+                    limit *= 2
+                    continue
+                lines, used = [chunk[:-1]], len(chunk)  # nobody writes such a line: step over it in pieces
+            count += self._apply(key, lines, offset)
+            offset, limit = offset + used, _CHUNK
+        return count
+
+    def _apply(self, key: int, lines: list[bytes], offset: int) -> int:
+        """Apply lines in transactions of a bounded size, each with the offset that it reaches."""
+        position, total = 0, 0
+        while position < len(lines) and not self._should_stop():
+            with self._workspace.guard, transaction(self._db):
+                applier, rows, damaged, started = apply.Applier(self._db, key), 0, 0, time.monotonic()
+                while position < len(lines) and rows < BATCH_ROWS and time.monotonic() - started < BATCH_SECONDS:
+                    done = _apply_line(applier, lines[position], offset)
+                    rows, damaged = rows + (done or 1), damaged + (done is None)
+                    total += done is not None
+                    offset += len(lines[position]) + 1
+                    position += 1
+                self._db.execute("UPDATE sources SET offset = ?, damaged_lines = damaged_lines + ? WHERE run = ?",
+                                 (offset, damaged, key))
+        return total
+
+
+def _apply_line(applier: apply.Applier, line: bytes, at: int) -> int | None:
+    """Rows written, or None for a line that is no event of ours."""
+    event = parse_line(line)
+    if event is None:
+        return None
+    try:
+        return applier.apply(event, at)
+    except _FOREIGN_ERRORS:  # the shape is right but a value is not: counted in damaged_lines, the rest is read
+        return None
+
+
+class Follower(threading.Thread):
+    """Keeps the run log up to date: streams that move are read four times a second, the others every five seconds.
+
+    In a read-only console it waits for the owner to leave, then takes over. `problem` says in words what keeps it from
+    reading, or is ''.
+    """
+
+    FAST_S, SLOW_S, ACTIVE_S = 0.25, 5.0, 60.0
+
+    def __init__(self, workspace: Workspace, on_change: Callable[[frozenset[str]], None] | None = None) -> None:
+        super().__init__(name="runlog-follower", daemon=True)
+        self._workspace, self._on_change = workspace, on_change
+        self._stopping = threading.Event()
+        self._ingest = Ingest(workspace, self._stopping.is_set)
+        self._moved: dict[str, float] = {}
+        self._next_sweep = 0.0
+        self.problem = ""
+
+    def stop(self) -> None:
+        """Ask and wait; a pass in progress ends after its transaction, well within 0.3 s."""
+        self._stopping.set()
+        if self.is_alive() and threading.current_thread() is not self:
+            self.join(timeout=2.0)
+
+    def run(self) -> None:
+        while not self._stopping.is_set():
+            changed, problem = self._turn()
+            told = problem != self.problem
+            self.problem = problem
+            if (changed or told) and self._on_change and not self._stopping.is_set():
+                self._on_change(changed)
+            self._stopping.wait(self.FAST_S)
+
+    def _turn(self) -> tuple[frozenset[str], str]:
+        try:
+            if self._workspace.read_only and not self._workspace.promote():
+                return frozenset(), ""
+            return self._pass(), ""
+        except (sqlite3.Error, OSError, HostError) as error:
+            if self._stopping.is_set():
+                return frozenset(), ""
+            return frozenset(), f"the run log is not being updated: {error}"
+
+    def _pass(self) -> frozenset[str]:
+        now, changed = time.monotonic(), set()
+        if now >= self._next_sweep:
+            self._next_sweep = now + self.SLOW_S
+            changed.update(self._ingest.discover())
+            due = self._ingest.known()
+        else:
+            due = [run for run, moved in self._moved.items() if now - moved < self.ACTIVE_S]
+        for run_id in due:
+            if self._stopping.is_set():
+                break
+            if self._ingest.run(run_id):
+                self._moved[run_id] = now
+                changed.add(run_id)
+        return frozenset(changed)
+
+    def watch(self, run_id: str) -> None:
+        """Read this run fast from now on: it was just started."""
+        self._moved[run_id] = time.monotonic()
+        self._next_sweep = 0.0

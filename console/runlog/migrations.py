@@ -1,0 +1,127 @@
+"""The history of both databases' tables, oldest first; the last state is what the code expects.
+
+A database's `user_version` says how many steps it has taken. Steps only go forward, each in one transaction with its
+number; a file from a newer program is refused, and a file with rows in it is copied before it is changed.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from console.errors import UsageProblem
+from console.runlog.db import transaction
+
+Step = Callable[[sqlite3.Connection], None]
+
+
+def migrate(connection: sqlite3.Connection, path: Path, steps: Sequence[Step]) -> int:
+    """Bring the open database at `path` up to date and return how many steps that took."""
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > len(steps):
+        raise UsageProblem(f"{path} was written by a newer llmconsole (its tables are version {version}, this program "
+                           f"knows {len(steps)}), so it is left alone",
+                           "update llmconsole, or set LLMCONSOLE_HOME to another folder")
+    if 0 < version < len(steps):
+        copy_aside(connection, path.with_name(f"{path.name}.v{version}.bak"))
+    for number, step in enumerate(steps[version:], version + 1):
+        with transaction(connection):
+            step(connection)
+            connection.execute(f"PRAGMA user_version={number}")
+    return len(steps) - version
+
+
+def copy_aside(connection: sqlite3.Connection, target: Path) -> None:
+    """A consistent copy of the open database, WAL included; an older copy of the same name is replaced."""
+    temporary = target.with_name(target.name + ".tmp")
+    temporary.unlink(missing_ok=True)
+    connection.execute("VACUUM INTO ?", (str(temporary),))
+    os.replace(temporary, target)
+
+
+def _run_script(connection: sqlite3.Connection, script: str) -> None:
+    """`executescript` would commit the open transaction, so the statements go one by one."""
+    for statement in script.split(";\n"):
+        if statement.strip():
+            connection.execute(statement)
+
+
+def runlog_001_initial(connection: sqlite3.Connection) -> None:
+    """Runs, their stages, events, curves and checkpoints, and how far each run's stream has been read.
+
+    `at` is where an event's line starts in events.jsonl: unique, and the order of events whatever the clocks said.
+    `points` is one number of one curve; a million of them are read in order without touching others. NULL in `value`
+    stands for NaN, because SQLite has none. `metrics` is the same for people who write SQL.
+    """
+    _run_script(connection, """
+CREATE TABLE runs (
+    key INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, target TEXT NOT NULL, path TEXT NOT NULL,
+    recipe TEXT NOT NULL, title TEXT NOT NULL, created REAL NOT NULL, software TEXT NOT NULL, description TEXT NOT NULL,
+    attempt INTEGER NOT NULL DEFAULT 0, reported TEXT, started REAL, ended REAL, exit_code INTEGER, reason TEXT,
+    last_event REAL, last_stage TEXT
+) STRICT;
+CREATE INDEX runs_by_age ON runs (created DESC);
+CREATE TABLE stages (
+    run INTEGER NOT NULL REFERENCES runs (key) ON DELETE CASCADE, id TEXT NOT NULL, position INTEGER NOT NULL,
+    stage TEXT NOT NULL, title TEXT NOT NULL, args TEXT NOT NULL,
+    state TEXT NOT NULL DEFAULT 'waiting', attempt INTEGER NOT NULL DEFAULT 0, started REAL, ended REAL, seconds REAL,
+    exit_code INTEGER, reason TEXT, resumed INTEGER NOT NULL DEFAULT 0, done REAL, total REAL, unit TEXT, eta_s REAL, log TEXT,
+    config TEXT NOT NULL DEFAULT '{}',
+    PRIMARY KEY (run, id)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE events (
+    run INTEGER NOT NULL REFERENCES runs (key) ON DELETE CASCADE, at INTEGER NOT NULL, attempt INTEGER NOT NULL,
+    t REAL NOT NULL, kind TEXT NOT NULL, stage TEXT, step INTEGER, data TEXT NOT NULL,
+    PRIMARY KEY (run, at)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX events_by_kind ON events (run, kind, at);
+CREATE TABLE series (
+    key INTEGER PRIMARY KEY, run INTEGER NOT NULL REFERENCES runs (key) ON DELETE CASCADE,
+    stage TEXT NOT NULL, name TEXT NOT NULL, source TEXT NOT NULL,
+    count INTEGER NOT NULL DEFAULT 0, last_step INTEGER, last_value REAL, last_t REAL,
+    UNIQUE (run, stage, name)
+) STRICT;
+CREATE TABLE points (
+    series INTEGER NOT NULL REFERENCES series (key) ON DELETE CASCADE, at INTEGER NOT NULL, attempt INTEGER NOT NULL,
+    step INTEGER, t REAL NOT NULL, value REAL,
+    PRIMARY KEY (series, at)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE checkpoints (
+    run INTEGER NOT NULL REFERENCES runs (key) ON DELETE CASCADE, source TEXT NOT NULL, tag TEXT NOT NULL,
+    step INTEGER NOT NULL, stage TEXT, t REAL NOT NULL, dir TEXT NOT NULL, bytes INTEGER NOT NULL, manifest TEXT NOT NULL,
+    PRIMARY KEY (run, source, tag, step)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE sources (
+    run INTEGER PRIMARY KEY REFERENCES runs (key) ON DELETE CASCADE, inode INTEGER NOT NULL, offset INTEGER NOT NULL,
+    generation INTEGER NOT NULL, damaged_lines INTEGER NOT NULL
+) STRICT;
+CREATE VIEW metrics AS
+    SELECT runs.id AS run, series.stage, series.name, points.attempt, points.step, points.t, points.value
+    FROM points JOIN series ON series.key = points.series JOIN runs ON runs.key = series.run;
+""")
+
+
+def ledger_001_initial(connection: sqlite3.Connection) -> None:
+    """What was decided (written before it is done) and what was really launched.
+
+    An intent with `settled` NULL is finished by the next console start. Money is derived: hours times `usd_per_hour`,
+    which is 0 on this machine.
+    """
+    _run_script(connection, """
+CREATE TABLE intents (
+    id INTEGER PRIMARY KEY, run TEXT NOT NULL, attempt INTEGER NOT NULL, action TEXT NOT NULL, target TEXT NOT NULL,
+    detail TEXT NOT NULL, created REAL NOT NULL, settled REAL, outcome TEXT,
+    UNIQUE (run, attempt, action)
+) STRICT;
+CREATE TABLE attempts (
+    run TEXT NOT NULL, attempt INTEGER NOT NULL, target TEXT NOT NULL, path TEXT NOT NULL, launched REAL NOT NULL,
+    usd_per_hour REAL NOT NULL DEFAULT 0,
+    PRIMARY KEY (run, attempt)
+) STRICT, WITHOUT ROWID;
+""")
+
+
+RUNLOG: tuple[Step, ...] = (runlog_001_initial,)
+LEDGER: tuple[Step, ...] = (ledger_001_initial,)

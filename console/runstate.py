@@ -1,0 +1,126 @@
+"""The word for how a run is, derived each time from what is true: intent, job on the box, events, age of the last sign.
+
+Pure: `derive` is given the facts and touches nothing. No word is stored anywhere, so none can go stale.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+SILENT_AFTER_S = 600.0
+EXIT_STOPPED = 75
+
+
+class Word(str, Enum):
+    """The eight words, the same on screen, in `--json` and in the exit codes."""
+
+    QUEUED = "queued"
+    STARTING = "starting"
+    RUNNING = "running"
+    SILENT = "silent"
+    FINISHED = "finished"
+    FAILED = "failed"
+    STOPPED = "stopped"
+    LOST = "lost"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+ALIVE = frozenset({Word.QUEUED, Word.STARTING, Word.RUNNING, Word.SILENT})
+RESUMABLE = frozenset({Word.FAILED, Word.STOPPED, Word.LOST})
+TROUBLE = frozenset({Word.SILENT, Word.FAILED, Word.LOST})
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of one run at one moment."""
+
+    pending: bool  # an intent to start or resume it is written but not carried out yet
+    job: str  # absent | running | exited | lost | unknown (a run that no console launched)
+    exit_code: int | None  # of the job, when it exited
+    reported: str | None  # the last run event of this attempt: started | finished | failed | stopped
+    reported_exit: int | None
+    last_sign: float | None  # newest event or log line, seconds since the epoch
+    now: float
+
+
+@dataclass(frozen=True)
+class RunState:
+    """A run's state in words. `log_tail` is foreign text as it came; so are titles inside `text`."""
+
+    run: str
+    word: Word
+    attempt: int
+    exit_code: int | None
+    stage: str | None  # the stage id that runs, failed or ran last
+    last_sign: float | None
+    text: str  # one sentence: what happened
+    next: str  # what to press or type; '' when nothing is to be done
+    log_tail: tuple[str, ...] = ()
+
+    @property
+    def alive(self) -> bool:
+        return self.word in ALIVE
+
+
+def derive(facts: Facts) -> tuple[Word, int | None]:
+    """The word and, where there is one, the exit code behind it."""
+    if facts.pending:
+        return Word.QUEUED, None
+    if facts.job == "exited":
+        return _ended(facts.exit_code)
+    if facts.job == "running":
+        return _alive(facts), None
+    if facts.job == "unknown" and facts.reported in ("finished", "failed", "stopped"):
+        return Word(facts.reported), facts.reported_exit
+    if facts.job == "unknown" and facts.last_sign and facts.now - facts.last_sign < SILENT_AFTER_S:
+        return Word.RUNNING, None
+    return Word.LOST, None
+
+
+def _ended(code: int | None) -> tuple[Word, int | None]:
+    if code == 0:
+        return Word.FINISHED, 0
+    return (Word.STOPPED if code == EXIT_STOPPED else Word.FAILED), code
+
+
+def _alive(facts: Facts) -> Word:
+    if facts.last_sign is not None and facts.now - facts.last_sign > SILENT_AFTER_S:
+        return Word.SILENT
+    return Word.RUNNING if facts.reported is not None else Word.STARTING
+
+
+def explain(word: Word, exit_code: int | None, stage: str | None, last_sign: float | None, reason: str | None,
+            attempt: int, now: float) -> tuple[str, str]:
+    """One sentence on what happened, and what to do next."""
+    where = f" in {stage}" if stage else ""
+    ago = f"{_ago(now - last_sign)} ago" if last_sign else "never"
+    because = f": {reason}" if reason else ""
+    again = "s resumes from the newest complete checkpoint (llmconsole run resume)"
+    return {
+        Word.QUEUED: ("The start is decided and written down; the job is not launched yet", ""),
+        Word.STARTING: ("The job is launched; its first event is awaited", ""),
+        Word.RUNNING: (f"Running{where}; last sign of life {ago}", ""),
+        Word.SILENT: (f"SILENT{where}: the process is alive but wrote nothing since {ago}",
+                      "look at the log; x stops it (llmconsole run stop)"),
+        Word.FINISHED: ("Finished; every stage is done", "press 5 to chat (llmconsole chat)"),
+        Word.FAILED: (f"FAILED {describe_exit(exit_code)}{where}{because}", again),
+        Word.STOPPED: (f"Stopped on request{where}; what was done is saved", again),
+        Word.LOST: (f"LOST{where}: attempt {attempt} vanished without an exit record (killed, or the machine restarted); "
+                    f"last sign of life {ago}", again),
+    }[word]
+
+
+def describe_exit(code: int | None) -> str:
+    if code is None:
+        return "without an exit code"
+    return f"killed by signal {-code}" if code < 0 else f"exit {code}"
+
+
+def _ago(seconds: float) -> str:
+    seconds = max(seconds, 0.0)
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
