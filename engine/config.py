@@ -12,7 +12,7 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any, TypeVar
 
 C = TypeVar("C")
@@ -51,8 +51,8 @@ class Option:
         return "--" + self.name.replace("_", "-")
 
 
-@lru_cache(maxsize=None)
-def options(config_type: type) -> dict[str, Option]:
+@cache
+def options(config_type: type[Any]) -> dict[str, Option]:
     """Every setting of a config dataclass, by field name, in order."""
     hints = typing.get_type_hints(config_type)
     found = {}

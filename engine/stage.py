@@ -108,12 +108,9 @@ class ChatSft(Training):
     """Fine-tune on conversations; only the assistant's words count in the loss."""
 
     source: str = opt("mid", "start from this stage's newest checkpoint", choices=("base", "mid"))
-    device_batch_size: int = opt(4, "conversations per forward pass", low=1)
-    target_examples_per_step: int = opt(32, "conversations per optimizer step", low=1)
-    num_epochs: int = opt(1, "passes over the conversations, unless num_iterations says otherwise", low=1)
     init_lr_frac: float = opt(0.02, "start at this share of the learning rates", low=0, high=1)
-    eval_every: int | None = opt(100, "steps between validation losses; none: only at the end", unset=-1, low=1)
-    eval_steps: int = opt(100, "batches per validation", low=1)
+    warmdown_ratio: float = opt(1.0, "share of the steps over which the learning rate falls to 0", low=0, high=1)
+    num_epochs: int = opt(1, "passes over the conversations, unless num_iterations says otherwise", low=1)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,99 @@
+"""Where to compute and in which precision, and how fast that could go at best.
+
+One process of one stage. Several processes (torchrun) read RANK, LOCAL_RANK and WORLD_SIZE; absent means one.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+
+import psutil
+import torch
+import torch.nn.functional as F
+
+from engine.context import StageError
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+# Dense bf16 peak in FLOP/s by a part of the GPU's name, most specific first (vendors' data sheets, without sparsity).
+_GPU_PEAKS = (
+    ("h200 nvl", 836e12), ("h200", 989e12), ("h100 nvl", 835e12), ("h100 pcie", 756e12), ("h100", 989e12),
+    ("gb200", 2.5e15), ("b200", 2.25e15), ("a100", 312e12), ("a40", 149.7e12), ("l40s", 362e12), ("l4", 121e12),
+    ("mi300x", 1.3074e15), ("5090", 209.5e12), ("4090", 165.2e12), ("3090", 71e12),
+)
+
+
+@dataclass(frozen=True)
+class Device:
+    """The chosen place: torch device, precision of the products, and the peak that MFU is measured against."""
+
+    device: torch.device
+    dtype: torch.dtype
+    peak_flops: float   # FLOP/s in `dtype`; 0 when unknown, then no MFU is reported
+    name: str
+
+    @property
+    def dtype_name(self) -> str:
+        return str(self.dtype).removeprefix("torch.")
+
+    def synchronize(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+
+def choose_device(device_type: str = "auto", dtype: str = "auto") -> Device:
+    """Resolve "auto", refuse what this machine has not. Raises StageError naming what would work."""
+    kind = _best_kind() if device_type == "auto" else device_type
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise StageError("device_type=cuda, but this machine has no usable CUDA GPU", "use --device-type=auto", "device")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise StageError("device_type=mps, but this machine has no Apple GPU", "use --device-type=auto", "device")
+    if kind == "cpu":
+        return _cpu(dtype)
+    if kind == "cuda":
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        torch.cuda.set_device(device)
+        name = torch.cuda.get_device_name(device)
+        best = torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float32
+        return Device(device, _DTYPES.get(dtype, best), gpu_peak_flops(name), name)
+    return Device(torch.device("mps"), _DTYPES.get(dtype, torch.float32), 0.0, "Apple GPU")
+
+
+def gpu_peak_flops(name: str) -> float:
+    """Dense bf16 peak of a GPU by its name, 0 when the table does not know it."""
+    lowered = name.lower()
+    return next((peak for part, peak in _GPU_PEAKS if part in lowered), 0.0)
+
+
+def _best_kind() -> str:
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _cpu(dtype: str) -> Device:
+    torch.set_num_threads(max(1, int(os.environ.get("LLMCONSOLE_THREADS", 0)) or psutil.cpu_count(logical=False) or 1))
+    chosen = _DTYPES.get(dtype) or fastest_cpu_dtype()
+    return Device(torch.device("cpu"), chosen, _gemm_flops(chosen, 2048), f"CPU, {torch.get_num_threads()} threads")
+
+
+def fastest_cpu_dtype() -> torch.dtype:
+    """bfloat16 where this CPU multiplies it clearly faster than float32 (AVX512-BF16, AMX), else float32.
+
+    Measured, not looked up: a CPU without the instructions emulates bfloat16, some 10x slower.
+    """
+    bf16, fp32 = _gemm_flops(torch.bfloat16, 512, 3), _gemm_flops(torch.float32, 512, 3)
+    return torch.bfloat16 if bf16 > 1.5 * fp32 else torch.float32
+
+
+def _gemm_flops(dtype: torch.dtype, n: int, repeats: int = 8) -> float:
+    """Best measured rate of an n x n x n product in FLOP/s: the peak that a CPU's MFU is held against."""
+    a = torch.randn(n, n).to(dtype)
+    best = 0.0
+    for _ in range(repeats + 1):
+        begin = time.perf_counter()
+        F.linear(a, a)
+        best = max(best, 2.0 * n**3 / (time.perf_counter() - begin))
+    return best

@@ -1,0 +1,28 @@
+"""Bits per byte: cross entropy that does not depend on the size of the vocabulary."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from engine.model.gpt import GPT
+
+
+@torch.no_grad()
+def bits_per_byte(model: GPT, batches: Iterable[tuple[Tensor, Tensor]], token_bytes: Tensor) -> float:
+    """Sum of nats over ln 2 times the sum of bytes, over all targets that stand for bytes.
+
+    batches: pairs (x, y), each (B, T); targets below 0 do not count. token_bytes: (V,) bytes of each token, 0 for
+    special tokens, which do not count either. Infinity when there is no byte at all.
+    """
+    nats, n_bytes = 0.0, 0
+    for x, y in batches:
+        loss = model(x, y, loss_reduction="none")
+        target = y.flatten()
+        length = torch.where(target >= 0, token_bytes[target.clamp(min=0)], 0)
+        nats += (loss * (length > 0)).sum().item()
+        n_bytes += int(length.sum().item())
+    return nats / (math.log(2) * n_bytes) if n_bytes else math.inf

@@ -1,0 +1,79 @@
+"""Causal self-attention with rotary positions, QK norm and grouped key/value heads, with or without a KV cache."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from engine.model.config import Architecture, GPTConfig
+from engine.model.layers import Linear, rms_norm
+
+
+class Cache(Protocol):
+    """What attention needs of a KV cache: a place to write, everything written so far, and who may see what."""
+
+    pos: int
+
+    def insert(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Write k, v (B, K, t, D) at `pos`; return views (B, K, pos + t, D) of all that is stored."""
+        ...
+
+    def mask(self, t: int) -> Tensor | None:
+        """Who sees what when t tokens are added at `pos`: (B or 1, 1, t, pos + t) bool, or None when plain causal
+        order (t tokens into an empty cache) or full sight (one token) says it all."""
+        ...
+
+    def advance(self, t: int) -> None:
+        """Move `pos` on by t tokens, after the last layer has written them."""
+        ...
+
+
+def rotary_tables(config: GPTConfig, architecture: Architecture, length: int) -> tuple[Tensor, Tensor]:
+    """cos and sin, each (length, D/2) float32, rounded to bfloat16 first as the trained weights saw them."""
+    pair = torch.arange(0, config.head_dim, 2, dtype=torch.float32)
+    inv_freq = 1.0 / (architecture.rope_base ** (pair / config.head_dim))
+    angle = torch.outer(torch.arange(length, dtype=torch.float32), inv_freq)
+    return angle.cos().bfloat16().float(), angle.sin().bfloat16().float()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn the pairs (x_j, x_{j+D/2}) of x (..., T, H, D) by minus their angle; cos and sin are (T, 1, D/2).
+
+    The sign is nanochat's: the transpose of the usual rotation, which its checkpoints were trained with.
+    """
+    half = x.shape[-1] // 2
+    x1, x2 = x[..., :half], x[..., half:]
+    return torch.cat((x1 * cos + x2 * sin, x2 * cos - x1 * sin), dim=-1)
+
+
+class CausalSelfAttention(nn.Module):
+    """(B, T, C) -> (B, T, C). Bias-free projections; queries and keys are normalised after the rotation."""
+
+    def __init__(self, config: GPTConfig, architecture: Architecture, layer: int) -> None:
+        super().__init__()
+        self.layer, self.qk_scale = layer, architecture.qk_scale
+        self.n_head, self.n_kv_head, self.head_dim = config.n_head, config.n_kv_head, config.head_dim
+        self.c_q = Linear(config.n_embd, config.n_head * config.head_dim)
+        self.c_k = Linear(config.n_embd, config.n_kv_head * config.head_dim)
+        self.c_v = Linear(config.n_embd, config.n_kv_head * config.head_dim)
+        self.c_proj = Linear(config.n_embd, config.n_embd)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, kv_cache: Cache | None = None) -> Tensor:
+        B, T, C = x.shape
+        q = self.c_q(x).view(B, T, self.n_head, self.head_dim)
+        k = self.c_k(x).view(B, T, self.n_kv_head, self.head_dim)
+        v = self.c_v(x).view(B, T, self.n_kv_head, self.head_dim)
+        q, k = rms_norm(rotate(q, cos, sin)), rms_norm(rotate(k, cos, sin))
+        if self.qk_scale != 1.0:
+            q, k = q * self.qk_scale, k * self.qk_scale
+        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # (B, heads, T, D)
+        mask = None
+        if kv_cache is not None:
+            mask = kv_cache.mask(T)
+            k, v = kv_cache.insert(self.layer, k, v)
+        grouped = self.n_head != self.n_kv_head
+        y = F.scaled_dot_product_attention(q, k, v, mask, is_causal=mask is None and T > 1, enable_gqa=grouped)
+        return self.c_proj(y.transpose(1, 2).reshape(B, T, C))

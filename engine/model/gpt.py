@@ -1,0 +1,157 @@
+"""The GPT: nanochat's classic architecture with nanochat's parameter names.
+
+Rotary positions, QK norm, untied embeddings, relu² MLP, RMS norm without gain, no biases, logit softcap. The module
+knows nothing of tokenizers, optimizers, files or sampling.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from engine.model.attention import Cache, CausalSelfAttention, rotary_tables
+from engine.model.config import CLASSIC, Architecture, GPTConfig
+from engine.model.layers import Linear, rms_norm
+
+IGNORE = -1  # target value that does not count in the loss
+
+
+class MLP(nn.Module):
+    """(B, T, C) -> (B, T, C) through 4C channels and relu²."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.c_fc = Linear(config.n_embd, 4 * config.n_embd)
+        self.c_proj = Linear(4 * config.n_embd, config.n_embd)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.c_proj(F.relu(self.c_fc(x)).square())
+
+
+class Block(nn.Module):
+    """One layer: attention and MLP, each on the normalised stream and added to it."""
+
+    def __init__(self, config: GPTConfig, architecture: Architecture, layer: int) -> None:
+        super().__init__()
+        self.attn = CausalSelfAttention(config, architecture, layer)
+        self.mlp = MLP(config)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, kv_cache: Cache | None) -> Tensor:
+        x = x + self.attn(rms_norm(x), cos, sin, kv_cache)
+        return x + self.mlp(rms_norm(x))
+
+
+class GPT(nn.Module):
+    """Decoder-only transformer.
+
+    `dtype` is the precision of activations and matrix products; parameters stay float32. `vocab_rows` is the number
+    of rows that the embedding tables have, when a checkpoint padded them beyond the vocabulary.
+    """
+
+    cos: Tensor
+    sin: Tensor
+
+    def __init__(self, config: GPTConfig, architecture: Architecture = CLASSIC, *, dtype: torch.dtype = torch.float32,
+                 vocab_rows: int | None = None) -> None:
+        super().__init__()
+        self.config, self.architecture, self.dtype = config, architecture, dtype
+        rows = vocab_rows or config.vocab_size
+        self.transformer = nn.ModuleDict({
+            "wte": nn.Embedding(rows, config.n_embd),
+            "h": nn.ModuleList([Block(config, architecture, i) for i in range(config.n_layer)]),
+        })
+        self.lm_head = Linear(config.n_embd, rows)
+        cos, sin = rotary_tables(config, architecture, config.sequence_len)
+        self.register_buffer("cos", cos[:, None, :].to(dtype), persistent=False)  # (T, 1, D/2)
+        self.register_buffer("sin", sin[:, None, :].to(dtype), persistent=False)
+
+    def forward(self, idx: Tensor, targets: Tensor | None = None, kv_cache: Cache | None = None,
+                loss_reduction: Literal["mean", "sum", "none"] = "mean", last_only: bool = False) -> Tensor:
+        """idx (B, T) -> logits (B, T, V) float32, or with targets (B, T) their cross entropy in nats.
+
+        Targets of -1 are ignored. `loss_reduction="none"` gives (B*T,). `last_only` computes the logits of the last
+        position alone, (B, 1, V). With a cache, positions go on from `kv_cache.pos`, which this call advances.
+        Raises ValueError when positions exceed `sequence_len`.
+        """
+        logits = self._logits(self._trunk(idx, kv_cache, last_only))
+        if targets is None:
+            return logits
+        return F.cross_entropy(logits.flatten(0, 1), targets.flatten().long(), ignore_index=IGNORE, reduction=loss_reduction)
+
+    def _trunk(self, idx: Tensor, kv_cache: Cache | None, last_only: bool) -> Tensor:
+        """Token ids (B, T) -> final normalised stream (B, T or 1, C)."""
+        T = idx.shape[1]
+        start = kv_cache.pos if kv_cache is not None else 0
+        if start + T > self.cos.shape[0]:
+            raise ValueError(f"position {start + T} is beyond the context of {self.cos.shape[0]} tokens")
+        cos, sin = self.cos[start : start + T], self.sin[start : start + T]
+        x = rms_norm(F.embedding(idx, self.transformer["wte"].weight).to(self.dtype))
+        for block in self.transformer["h"]:
+            x = block(x, cos, sin, kv_cache)
+        if kv_cache is not None:
+            kv_cache.advance(T)
+        return rms_norm(x[:, -1:] if last_only else x)
+
+    def _logits(self, x: Tensor) -> Tensor:
+        """Stream (B, T, C) -> soft-capped logits (B, T, V) float32; padded vocabulary rows are cut off."""
+        logits = self.lm_head(x)[..., : self.config.vocab_size].float()
+        return self.architecture.softcap * torch.tanh(logits / self.architecture.softcap)
+
+    @torch.no_grad()
+    def init_weights(self, generator: torch.Generator | None = None) -> None:
+        """nanochat's initial weights: normal with std min(1, √(out/in))/√in; every projection back to the stream, and lm_head, zero."""
+        nn.init.normal_(self.transformer["wte"].weight, generator=generator)
+        for name, parameter in self.named_parameters():
+            if name.endswith("wte.weight"):
+                continue
+            fan_out, fan_in = parameter.shape
+            if name.endswith("c_proj.weight") or name == "lm_head.weight":
+                nn.init.zeros_(parameter)
+            else:
+                std = min(1.0, math.sqrt(fan_out / fan_in)) / math.sqrt(fan_in)
+                nn.init.normal_(parameter, std=std, generator=generator)
+
+    def n_params(self) -> int:
+        return sum(p.numel() for p in self.parameters())
+
+    def flops_per_token(self) -> float:
+        """Training FLOPs per token, forward and backward: 6 per matrix weight plus attention over the context.
+
+        The token embedding is a look-up and costs nothing (PaLM appendix B; nanochat counts the same).
+        """
+        c = self.config
+        matrices = self.n_params() - self.transformer["wte"].weight.numel()
+        return 6.0 * matrices + 12.0 * c.n_layer * c.n_head * c.head_dim * c.sequence_len
+
+    @property
+    def device(self) -> torch.device:
+        return self.lm_head.weight.device
+
+
+def gpt_from_state(config: GPTConfig, architecture: Architecture, state: Mapping[str, Tensor], *,
+                   dtype: torch.dtype, device: torch.device | str = "cpu") -> GPT:
+    """A model around the given tensors, loaded strictly. Raises ValueError naming the first wrong key or shape."""
+    rows = state["transformer.wte.weight"].shape[0] if "transformer.wte.weight" in state else config.vocab_size
+    with torch.device("meta"):
+        model = GPT(config, architecture, dtype=dtype, vocab_rows=rows)
+    _check_state({k: v.shape for k, v in model.state_dict().items()}, state)
+    model.load_state_dict({k: v.float() for k, v in state.items()}, strict=True, assign=True)
+    cos, sin = rotary_tables(config, architecture, config.sequence_len)
+    model.cos, model.sin = cos[:, None, :].to(dtype), sin[:, None, :].to(dtype)
+    return model.to(device)
+
+
+def _check_state(expected: Mapping[str, torch.Size], state: Mapping[str, Tensor]) -> None:
+    for key, shape in expected.items():
+        if key not in state:
+            raise ValueError(f"the checkpoint has no {key}")
+        if state[key].shape != shape:
+            raise ValueError(f"{key}: expected shape {tuple(shape)}, found {tuple(state[key].shape)}")
+    extra = [key for key in state if key not in expected]
+    if extra:
+        raise ValueError(f"the checkpoint has an unknown tensor {extra[0]}")

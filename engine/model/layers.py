@@ -1,0 +1,23 @@
+"""The two pieces every block is made of: a bias-free linear map and a gain-free RMS norm."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Linear(nn.Module):
+    """y = x Wᵀ, with W (out, in) kept in float32 and cast to the input's precision at every use."""
+
+    def __init__(self, fan_in: int, fan_out: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(fan_out, fan_in))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight.to(x.dtype))
+
+
+def rms_norm(x: Tensor) -> Tensor:
+    """x divided by its root mean square over the last dimension (torch's default epsilon, no gain)."""
+    return F.rms_norm(x, (x.shape[-1],))

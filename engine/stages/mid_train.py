@@ -1,0 +1,13 @@
+"""Mid-training: the base model meets conversations, their special tokens and the calculator; every token counts."""
+
+from __future__ import annotations
+
+from engine.context import StageContext
+from engine.stage import MidTrain
+from engine.train.tuning import tune
+
+
+def run(config: MidTrain, context: StageContext) -> None:
+    """Train the newest base model on conversations/mid_train.jsonl; leaves mid_checkpoints/<tag>."""
+    tune(config, context, source="mid", start_from="base", files=("mid_train.jsonl", "mid_val.jsonl"),
+         supervise_all=True, title="Midtraining")

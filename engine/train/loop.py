@@ -1,0 +1,191 @@
+"""The one training loop. A stage supplies batches, a schedule and its evaluations; the loop supplies everything else:
+accumulation, clipping, metrics, MFU, progress, checkpoints, stopping, and resuming bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from engine.context import StageContext, StageError, Stopped
+from engine.device import Device
+from engine.model.gpt import GPT
+from engine.optim.setup import set_rates
+
+WARMUP_STEPS = 10  # not counted in the training time: caches, allocator and compilation settle
+
+
+class Batches(Protocol):
+    """An endless stream of (x, y), each (B, T) int64, that knows where it is."""
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]: ...
+
+    def state(self) -> dict[str, Any]:
+        """Where to go on after the batches handed out so far; plain JSON."""
+        ...
+
+
+@dataclass
+class Progress:
+    """What must survive between two steps, besides weights, optimizer and data position: `loop_state` in the meta file."""
+
+    min_val_bpb: float = math.inf
+    smooth_train_loss: float = 0.0
+    total_training_time: float = 0.0  # seconds
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast. `lr_multiplier` and `momentum` map a step to a number and nothing else."""
+
+    steps: int
+    tokens_per_step: int
+    accumulation: int
+    lr_multiplier: Callable[[int], float]
+    momentum: Callable[[int], float]
+    grad_clip: float = 0.0
+    eval_every: int | None = None
+    save_every: int | None = None
+    sample_every: int | None = None
+
+
+@dataclass
+class Hooks:
+    """What a stage wants done at the loop's cadence. `save` commits a checkpoint of the state after `step` steps."""
+
+    evaluate: Callable[[int], float] | None = None
+    sample: Callable[[int], None] | None = None
+    save: Callable[[int, Progress], None] | None = None
+
+
+@dataclass
+class Trainer:
+    """Model, optimizers and data at one moment of training."""
+
+    model: GPT
+    optimizers: list[torch.optim.Optimizer]
+    batches: Batches
+    schedule: Schedule
+    hooks: Hooks
+    device: Device
+    context: StageContext
+    step: int = 0
+    saved_at: int = -1
+    val_bpb: float | None = None
+    progress: Progress = field(default_factory=Progress)
+
+    def run(self) -> None:
+        """Train from `step` to the end of the schedule. Saves before the last evaluation, so that nothing can lose the run.
+
+        Raises Stopped after saving when asked to stop, StageError when the loss is not a number.
+        """
+        stream = iter(self.batches)
+        while self.step < self.schedule.steps:
+            if self._due(self.schedule.eval_every):
+                self._evaluate()
+            self._one_step(stream)
+            if self.context.stop_requested:
+                self._save()
+                self.context.log(f"stopped on request after step {self.step}; resume goes on from here")
+                raise Stopped
+            if self.step < self.schedule.steps:
+                if self._due(self.schedule.save_every):
+                    self._save()
+                if self.hooks.sample and self._due(self.schedule.sample_every):
+                    self.hooks.sample(self.step)
+        if self.step != self.saved_at:
+            self._save()
+        self._evaluate()
+        if self.hooks.sample:
+            self.hooks.sample(self.step)
+
+    def _due(self, every: int | None) -> bool:
+        return every is not None and self.step % every == 0
+
+    def _one_step(self, stream: Iterator[tuple[Tensor, Tensor]]) -> None:
+        multiplier, momentum = self.schedule.lr_multiplier(self.step), self.schedule.momentum(self.step)
+        self.device.synchronize()
+        begin = time.perf_counter()
+        loss = self._accumulate(stream)
+        grad_norm = self._grad_norm()
+        self._refuse_nan(loss)
+        set_rates(self.optimizers, multiplier, momentum)
+        for optimizer in self.optimizers:
+            optimizer.step()
+        self.model.zero_grad(set_to_none=True)
+        self.device.synchronize()
+        self._account(loss, grad_norm, multiplier, time.perf_counter() - begin)
+
+    def _accumulate(self, stream: Iterator[tuple[Tensor, Tensor]]) -> float:
+        """Forward and backward over one optimizer step's batches; the mean loss in nats per token."""
+        self.model.train()
+        total = torch.zeros((), device=self.device.device)
+        for _ in range(self.schedule.accumulation):
+            x, y = next(stream)
+            loss = self.model(x, y) / self.schedule.accumulation
+            loss.backward()
+            total += loss.detach()
+        return total.item()
+
+    def _grad_norm(self) -> float:
+        clip = self.schedule.grad_clip or math.inf
+        return torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip).item()
+
+    def _refuse_nan(self, loss: float) -> None:
+        """A loss that is not a number never recovers: keep the weights out of it, say so and stop."""
+        if math.isfinite(loss):
+            return
+        self.context.events.metric(self.step, loss=loss)
+        raise StageError(f"the loss is not a number at step {self.step}; training stopped before the weights were touched",
+                         "resume goes on from the last checkpoint; lower the learning rates if it happens again", "nan")
+
+    def _account(self, loss: float, grad_norm: float, multiplier: float, seconds: float) -> None:
+        """Count the step, then log it: `step` on the line and in the event is the number of the step just done, from 0."""
+        done, p, s = self.step, self.progress, self.schedule
+        p.smooth_train_loss = 0.9 * p.smooth_train_loss + 0.1 * loss
+        debiased = p.smooth_train_loss / (1 - 0.9 ** (done + 1))
+        if done >= WARMUP_STEPS:
+            p.total_training_time += seconds
+        rate = s.tokens_per_step / seconds
+        mfu = 100 * self.model.flops_per_token() * rate / self.device.peak_flops if self.device.peak_flops else 0.0
+        eta = (s.steps - done - 1) * (p.total_training_time / (done + 1 - WARMUP_STEPS) if done >= WARMUP_STEPS else seconds)
+        self.step = done + 1
+        self.context.events.metric(done, loss=loss, smooth_loss=debiased, lrm=multiplier, dt=seconds, tok_per_sec=rate, mfu=mfu,
+                                   grad_norm=grad_norm, tokens=self.step * s.tokens_per_step, train_time=p.total_training_time)
+        self.context.progress(self.step, s.steps, "steps", eta)
+        self.context.log(
+            f"step {done:05d}/{s.steps:05d} ({100 * done / s.steps:.2f}%) | loss: {debiased:.6f} | grad norm: {grad_norm:.4f} | "
+            f"lrm: {multiplier:.2f} | dt: {1000 * seconds:.2f}ms | tok/sec: {rate:,.0f} | mfu: {mfu:.2f} | "
+            f"total time: {p.total_training_time / 60:.2f}m")
+
+    def _evaluate(self) -> None:
+        if self.hooks.evaluate is None:
+            return
+        self.model.eval()
+        self.val_bpb = bpb = self.hooks.evaluate(self.step)
+        self.progress.min_val_bpb = min(self.progress.min_val_bpb, bpb)
+        self.context.events.evaluation(self.step, val_bpb=bpb)
+        self.context.log(f"Step {self.step:05d} | Validation bpb: {bpb:.4f}")
+
+    def _save(self) -> None:
+        if self.hooks.save:
+            self.hooks.save(self.step, self.progress)
+            self.saved_at = self.step
+
+
+def loop_state(progress: Progress) -> dict[str, float | None]:
+    """Progress as JSON, which has no infinity."""
+    state = asdict(progress)
+    return {k: v if math.isfinite(v) else None for k, v in state.items()}
+
+
+def progress_from(state: dict[str, Any]) -> Progress:
+    """Progress from a meta file's `loop_state`, also one that nanochat wrote."""
+    known = {k: state[k] for k in ("min_val_bpb", "smooth_train_loss", "total_training_time") if state.get(k) is not None}
+    return Progress(**known)
