@@ -12,6 +12,9 @@ from engine.model.config import Architecture, GPTConfig
 from engine.model.layers import Linear, rms_norm
 
 
+EXPLICIT_LIMIT = 512  # longest context whose T x T scores are worth their memory on a CPU
+
+
 class Cache(Protocol):
     """What attention needs of a KV cache: a place to write, everything written so far, and who may see what."""
 
@@ -49,6 +52,24 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat((x1 * cos + x2 * sin, x2 * cos - x1 * sin), dim=-1)
 
 
+def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """q (B, H, T, D), k and v (B, K, S, D) -> (B, H, T, D). Without a mask: causal, or full sight when T is 1."""
+    T, grouped = q.shape[2], q.shape[1] != k.shape[1]
+    if q.requires_grad and q.device.type == "cpu" and T <= EXPLICIT_LIMIT and mask is None and not grouped:
+        return _explicit_causal(q, k, v)
+    return F.scaled_dot_product_attention(q, k, v, mask, is_causal=mask is None and T > 1, enable_gqa=grouped)
+
+
+def _explicit_causal(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Textbook causal attention, (B, H, T, D) each. On a CPU, training at T = 256, its batched products are about 2.5
+    times as fast as torch's fused kernel, whose backward pass is not tuned there; the price is the T x T scores."""
+    B, H, T, D = q.shape
+    q, k, v = (x.reshape(B * H, T, D) for x in (q, k, v))
+    future = torch.full((T, T), -torch.inf, dtype=q.dtype).triu(1)
+    scores = torch.baddbmm(future, q * D**-0.5, k.mT)  # (B*H, T, T)
+    return torch.bmm(scores.softmax(-1), v).view(B, H, T, D)
+
+
 class CausalSelfAttention(nn.Module):
     """(B, T, C) -> (B, T, C). Bias-free projections; queries and keys are normalised after the rotation."""
 
@@ -74,6 +95,5 @@ class CausalSelfAttention(nn.Module):
         if kv_cache is not None:
             mask = kv_cache.mask(T)
             k, v = kv_cache.insert(self.layer, k, v)
-        grouped = self.n_head != self.n_kv_head
-        y = F.scaled_dot_product_attention(q, k, v, mask, is_causal=mask is None and T > 1, enable_gqa=grouped)
+        y = _attend(q, k, v, mask)
         return self.c_proj(y.transpose(1, 2).reshape(B, T, C))
