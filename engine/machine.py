@@ -1,0 +1,127 @@
+"""Facts of this machine, cheaply: for the run's record, the report, `doctor` and the first screen.
+
+Nothing here imports a tensor library or talks to a driver in this process; GPUs are asked for through nvidia-smi, with
+a limit on the wait, and only where that command exists.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+NVIDIA_SMI_WAIT = 2.0  # seconds
+_GPU_FIELDS = ("index", "name", "memory.total", "memory.used", "utilization.gpu", "power.draw", "temperature.gpu")
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One GPU right now; what the driver does not tell is None. Memory in GB of 10^9 bytes, power in W, util in %."""
+
+    index: int
+    name: str
+    mem_total_gb: float | None
+    mem_gb: float | None
+    util: float | None
+    power_w: float | None
+    temp_c: float | None
+
+
+def facts(path: Path) -> dict[str, Any]:
+    """What this machine is; `path` says which disk is meant."""
+    memory = psutil.virtual_memory()
+    found = gpus()
+    return {
+        "host": platform.node(), "os": f"{platform.system()} {platform.release()}", "arch": platform.machine(),
+        "python": platform.python_version(), "torch": version_of("torch"), "software": version_of("llmconsole"),
+        "cpu": cpu_model(), "cores": cores(),
+        "mem_total_gb": round(memory.total / 1e9, 2), "mem_free_gb": round(memory.available / 1e9, 2),
+        "disk_free_gb": round(disk_free_gb(path), 2),
+        "gpus": [{"index": gpu.index, "name": gpu.name, "mem_total_gb": gpu.mem_total_gb} for gpu in found],
+    }
+
+
+def version_of(distribution: str) -> str | None:
+    """The installed version, read from its metadata without importing it."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cpu_model() -> str:
+    """The processor's marketing name where the system tells it, else its architecture."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    if platform.system() == "Darwin":
+        query = ["sysctl", "-n", "machdep.cpu.brand_string"]
+        asked = subprocess.run(query, capture_output=True, text=True, check=False)
+        return asked.stdout.strip() or platform.machine()
+    return platform.processor() or platform.machine()
+
+
+def disk_free_gb(path: Path) -> float:
+    """Free space in GB for an ordinary user on the disk where `path` is or would be made."""
+    here = path.absolute()
+    while not here.exists():
+        here = here.parent
+    return shutil.disk_usage(here).free / 1e9
+
+
+def gpus() -> list[Gpu]:
+    """The NVIDIA GPUs as nvidia-smi lists them now; empty when there are none or it does not answer in time."""
+    if shutil.which("nvidia-smi") is None:
+        return []
+    query = ["nvidia-smi", f"--query-gpu={','.join(_GPU_FIELDS)}", "--format=csv,noheader,nounits"]
+    try:
+        asked = subprocess.run(query, capture_output=True, text=True, timeout=NVIDIA_SMI_WAIT, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return parse_gpus(asked.stdout) if asked.returncode == 0 else []
+
+
+def parse_gpus(listing: str) -> list[Gpu]:
+    """nvidia-smi's comma separated lines as Gpu records; lines that are something else are left out."""
+    rows = [[cell.strip() for cell in line.split(",")] for line in listing.splitlines()]
+    return [Gpu(int(row[0]), row[1], _gb(row[2]), _gb(row[3]), *map(_number, row[4:]))
+            for row in rows if len(row) == len(_GPU_FIELDS) and row[0].isdigit()]
+
+
+def usable_gpus() -> int:
+    """How many GPUs a stage would get: CUDA_VISIBLE_DEVICES where it is set, else all of them."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return len(gpus()) if visible is None else count_visible(visible)
+
+
+def count_visible(visible: str) -> int:
+    """The devices that a CUDA_VISIBLE_DEVICES value names; like CUDA, it stops at the first that cannot be one."""
+    names = [name.strip() for name in visible.split(",")]
+    usable = [bool(name) and name != "-1" for name in names]
+    return usable.index(False) if False in usable else len(usable)
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:  # "[N/A]", "[Not Supported]"
+        return None
+
+
+def _gb(mebibytes: str) -> float | None:
+    number = _number(mebibytes)
+    return None if number is None else round(number * 1048576 / 1e9, 2)
