@@ -125,3 +125,36 @@ def _number(text: str) -> float | None:
 def _gb(mebibytes: str) -> float | None:
     number = _number(mebibytes)
     return None if number is None else round(number * 1048576 / 1e9, 2)
+
+
+class Sampler:
+    """What the machine and one tree of processes do; the data of a `system` event."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        psutil.cpu_percent()  # the first call only starts the measurement
+
+    def sample(self) -> dict[str, Any]:
+        """CPU in percent of all cores since the last sample; memory in GB of 10^9 bytes; GPUs where there are some."""
+        memory = psutil.virtual_memory()
+        return {"cpu_percent": psutil.cpu_percent(), "rss_gb": round(tree_rss(self._pid) / 1e9, 3),
+                "mem_used_gb": round((memory.total - memory.available) / 1e9, 3),
+                "mem_total_gb": round(memory.total / 1e9, 3),
+                "gpus": [{"index": gpu.index, "power_w": gpu.power_w, "util": gpu.util, "mem_gb": gpu.mem_gb,
+                          "temp_c": gpu.temp_c} for gpu in gpus()]}
+
+
+def tree_rss(pid: int) -> int:
+    """Resident bytes of a process and everything below it; what ended meanwhile counts nothing."""
+    try:
+        root = psutil.Process(pid)
+        return sum(_rss(process) for process in (root, *root.children(recursive=True)))
+    except psutil.NoSuchProcess:
+        return 0
+
+
+def _rss(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_info().rss)
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return 0
