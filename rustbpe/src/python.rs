@@ -51,16 +51,15 @@ impl Tokenizer {
         &self,
         py: Python<'_>,
         iterator: &Bound<'_, PyAny>,
-        vocab_size: u32,
-        buffer_size: usize,
+        vocab_size: i64,
+        buffer_size: i64,
         pattern: Option<&str>,
     ) -> PyResult<()> {
-        let limit = vocab_size.checked_sub(BYTES).ok_or_else(|| {
-            PyValueError::new_err(format!("vocab_size is {vocab_size}: must be at least 256, one token per byte"))
-        })?;
-        if buffer_size == 0 {
-            return Err(PyValueError::new_err("buffer_size is 0: must be at least 1"));
-        }
+        let limit = merges_for(vocab_size)?;
+        let buffer_size = usize::try_from(buffer_size)
+            .ok()
+            .filter(|&size| size > 0)
+            .ok_or_else(|| PyValueError::new_err(format!("buffer_size is {buffer_size}: must be at least 1")))?;
         let splitter = py.detach(|| Splitter::new(pattern.unwrap_or(GPT4_PATTERN)))?;
         let counts = count_chunks(&splitter, iterator, buffer_size)?;
         let merges = py.detach(|| learn_merges(counts.iter(), limit, check_signals))?;
@@ -102,6 +101,14 @@ impl Tokenizer {
         let unknown = |id| PyValueError::new_err(format!("unknown token id {id}"));
         Ok(String::from_utf8_lossy(&self.model().decode(&ids).map_err(unknown)?).into_owned())
     }
+}
+
+fn merges_for(vocab_size: i64) -> PyResult<u32> {
+    let wrong = |limit| PyValueError::new_err(format!("vocab_size is {vocab_size}: must be {limit}"));
+    if vocab_size < i64::from(BYTES) {
+        return Err(wrong("at least 256, one token per byte"));
+    }
+    u32::try_from(vocab_size).map(|size| size - BYTES).map_err(|_| wrong("less than 2^32"))
 }
 
 /// Reads texts under the interpreter lock, a buffer at a time, and counts each buffer without it.
