@@ -129,14 +129,14 @@ class Supervisor:
         except OSError as error:
             return self._failed(step, EXIT_FAILED, f"could not be started: {error}", [], begun)
         try:
-            self._lock.note(self._child.pid)
+            self._lock.note(self._child.pid, self._stop)
             if self._stop:  # the request came while the process was being made
                 self._child.send_signal(signal.SIGTERM)
             code = self._wait(self._child)
         finally:
             child.end(self._child)
             self._child = None
-        self._lock.note(None)
+        self._lock.note(None, self._stop)
         return self._stage_ended(step, code, begun, child.last_lines(log, start))
 
     def _wait(self, process: subprocess.Popen[bytes]) -> int:
@@ -203,6 +203,8 @@ class Supervisor:
         if self._stop:  # once is enough: torchrun takes a second SIGTERM as leave to abandon its workers
             return
         self._stop = True
+        if self._attempt:
+            self._lock.note(self._child.pid if self._child else None, stopping=True)
         if self._child is not None and self._child.returncode is None:
             with suppress(ProcessLookupError):
                 os.kill(self._child.pid, signal.SIGTERM)

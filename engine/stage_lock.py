@@ -19,6 +19,7 @@ from typing import Any
 import psutil
 
 _LOOK_AGAIN = 0.1        # seconds between two tries
+_NOTE_BYTES = 256
 _SAME_PROCESS = 2.0      # seconds by which two readings of one process's start time may differ
 
 
@@ -35,14 +36,15 @@ class StageLock:
     def acquire(self, stop: Callable[[], bool], waiting: Callable[[], None]) -> bool:
         """Take the lock, waiting for an orphaned stage to save and end (`waiting` is called once when that is so).
 
-        False when `stop()` became true first. Raises AnotherSupervisor when the holder is a living supervisor.
+        False when `stop()` became true first. Raises AnotherSupervisor when a living supervisor holds it and means to
+        go on; one that was asked to stop is waited for.
         """
         asked = False
         while not self._try():
             if stop():
                 return False
             holder = self._read()
-            if _alive(holder.get("supervisor")):
+            if _alive(holder.get("supervisor")) and not holder["stopping"]:
                 raise AnotherSupervisor(f"process {holder['supervisor'][0]} already drives this run")
             orphan = holder.get("stage")
             if not asked and orphan and _alive(orphan):
@@ -54,12 +56,11 @@ class StageLock:
         self.note(None)
         return True
 
-    def note(self, stage_pid: int | None) -> None:
-        """Write down who holds the lock now: this process, and the stage it runs."""
+    def note(self, stage_pid: int | None, stopping: bool = False) -> None:
+        """Write down who holds the lock now: this process, the stage it runs, and whether it was asked to stop."""
         stage = None if stage_pid is None else _identity(stage_pid)
-        text = json.dumps({"supervisor": _identity(os.getpid()), "stage": stage}).encode()
-        os.ftruncate(self.fd, 0)
-        os.pwrite(self.fd, text, 0)
+        body = {"supervisor": _identity(os.getpid()), "stage": stage, "stopping": stopping}
+        os.pwrite(self.fd, json.dumps(body).encode().ljust(_NOTE_BYTES), 0)  # one write: a signal handler may do it too
 
     def _try(self) -> bool:
         try:
@@ -71,7 +72,7 @@ class StageLock:
     def _read(self) -> dict[str, Any]:
         """Who holds it; {} while the holder is just writing that."""
         try:
-            found = json.loads(os.pread(self.fd, 4096, 0))
+            found = json.loads(os.pread(self.fd, _NOTE_BYTES, 0))
         except ValueError:
             return {}
         return found if isinstance(found, dict) else {}
