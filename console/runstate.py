@@ -8,8 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from console.ledger import CANCELLED
+from engine.context import EXIT_STOPPED
+
 SILENT_AFTER_S = 600.0
-EXIT_STOPPED = 75
 
 
 class Word(str, Enum):
@@ -38,8 +40,10 @@ class Facts:
     """What is known of one run at one moment."""
 
     pending: bool  # an intent to start or resume it is written but not carried out yet
-    job: str  # absent | running | exited | lost | unknown (a run that no console launched)
-    exit_code: int | None  # of the job, when it exited
+    job: str  # absent | running | exited | lost, or unknown: nobody was asked, or no console launched it
+    exit_code: int | None  # of the job, when it exited; negative: the signal that ended it
+    stopping: bool  # the job was asked to stop
+    never_launched: str | None  # the outcome of a decision to start or resume that led to no launch
     reported: str | None  # the last run event of this attempt: started | finished | failed | stopped
     reported_exit: int | None
     last_sign: float | None  # newest event or log line, seconds since the epoch
@@ -56,7 +60,7 @@ class RunState:
     exit_code: int | None
     stage: str | None  # the stage id that runs, failed or ran last
     last_sign: float | None
-    text: str  # one sentence: what happened
+    text: str  # what happened, in one sentence
     next: str  # what to press or type; '' when nothing is to be done
     log_tail: tuple[str, ...] = ()
 
@@ -69,8 +73,10 @@ def derive(facts: Facts) -> tuple[Word, int | None]:
     """The word and, where there is one, the exit code behind it."""
     if facts.pending:
         return Word.QUEUED, None
+    if facts.never_launched is not None:
+        return (Word.STOPPED if facts.never_launched == CANCELLED else Word.FAILED), None
     if facts.job == "exited":
-        return _ended(facts.exit_code)
+        return _ended(facts.exit_code, facts.stopping)
     if facts.job == "running":
         return _alive(facts), None
     if facts.job == "unknown" and facts.reported in ("finished", "failed", "stopped"):
@@ -80,10 +86,11 @@ def derive(facts: Facts) -> tuple[Word, int | None]:
     return Word.LOST, None
 
 
-def _ended(code: int | None) -> tuple[Word, int | None]:
+def _ended(code: int | None, stopping: bool) -> tuple[Word, int | None]:
     if code == 0:
         return Word.FINISHED, 0
-    return (Word.STOPPED if code == EXIT_STOPPED else Word.FAILED), code
+    killed_on_request = stopping and code is not None and code < 0
+    return (Word.STOPPED if code == EXIT_STOPPED or killed_on_request else Word.FAILED), code
 
 
 def _alive(facts: Facts) -> Word:
@@ -106,7 +113,7 @@ def explain(word: Word, exit_code: int | None, stage: str | None, last_sign: flo
         Word.SILENT: (f"SILENT{where}: the process is alive but wrote nothing since {ago}",
                       "look at the log; x stops it (llmconsole run stop)"),
         Word.FINISHED: ("Finished; every stage is done", "press 5 to chat (llmconsole chat)"),
-        Word.FAILED: (f"FAILED {describe_exit(exit_code)}{where}{because}", again),
+        Word.FAILED: (f"FAILED{describe_exit(exit_code)}{where}{because}", again),
         Word.STOPPED: (f"Stopped on request{where}; what was done is saved", again),
         Word.LOST: (f"LOST{where}: attempt {attempt} vanished without an exit record (killed, or the machine restarted); "
                     f"last sign of life {ago}", again),
@@ -115,8 +122,8 @@ def explain(word: Word, exit_code: int | None, stage: str | None, last_sign: flo
 
 def describe_exit(code: int | None) -> str:
     if code is None:
-        return "without an exit code"
-    return f"killed by signal {-code}" if code < 0 else f"exit {code}"
+        return ""
+    return f" by signal {-code}" if code < 0 else f" exit {code}"
 
 
 def _ago(seconds: float) -> str:

@@ -22,7 +22,7 @@ from console.errors import ConsoleError
 from console.paths import Home
 from console.paths import home as default_home
 from console.runlog import migrations
-from console.runlog.db import damage, open_writer
+from console.runlog.db import Readers, damage, open_reader, open_writer
 from console.runlog.queries import Queries
 
 if TYPE_CHECKING:
@@ -53,10 +53,10 @@ class Workspace:
     """
 
     operator: Operator
-    queries: Queries
 
     def __init__(self, home: Home) -> None:
         self.home = home
+        self.queries = Queries(home.runlog)
         self.read_only = True
         self.owner: Owner | None = None
         self.notices: list[str] = []
@@ -66,6 +66,7 @@ class Workspace:
         self._lock_fd = -1
         self._asked_read_only = False
         self._followers: list[Follower] = []
+        self._ledger_readers = Readers(home.ledger)
 
     @classmethod
     def open(cls, home: Path | None = None, read_only: bool = False, *, patience: float = 0.5) -> Workspace:
@@ -81,7 +82,6 @@ class Workspace:
         except BaseException:
             self.close()
             raise
-        self.queries = Queries(self.home.runlog)
         self.operator = Operator(self)
         if not self.read_only:
             self.notices.extend(self.operator.recover())
@@ -95,6 +95,19 @@ class Workspace:
                 if not self.read_only:
                     self.operator.recover()
         return not self.read_only
+
+    def ledger_writer(self) -> sqlite3.Connection:
+        if self.ledger is None:
+            raise sqlite3.ProgrammingError("the ledger is not open for writing")
+        return self.ledger
+
+    def ledger_reader(self) -> sqlite3.Connection:
+        return self._ledger_readers.get()
+
+    def watch(self, run_id: str) -> None:
+        """Tell followers that this run is about to move."""
+        for follower in self._followers:
+            follower.watch(run_id)
 
     def ingest(self) -> int:
         """Read what is new in every run, once; how many events came. 0 in a read-only console."""
@@ -116,8 +129,8 @@ class Workspace:
         for follower in self._followers:
             follower.stop()
         self._followers.clear()
-        if hasattr(self, "queries"):
-            self.queries.close()
+        self.queries.close()
+        self._ledger_readers.close()
         with self.guard:
             for connection in (self.runlog, self.ledger):
                 if connection is not None:
@@ -186,7 +199,7 @@ class Workspace:
     def _ensure_files(self) -> None:
         """A reader needs the file: wait for an owner that is just making it, else say so."""
         deadline = time.monotonic() + 2
-        while self.read_only and not _has_tables(self.home.runlog):
+        while self.read_only and not (_has_tables(self.home.runlog) and _has_tables(self.home.ledger)):
             if time.monotonic() >= deadline or self.owner is None:
                 raise ConsoleError(f"there is no run log in {self.home.path} yet, and a read-only console makes none",
                                    "open llmconsole once without --read-only")
@@ -228,8 +241,6 @@ def _set_aside(path: Path) -> Path:
 
 
 def _has_tables(path: Path) -> bool:
-    from console.runlog.db import open_reader
-
     if not path.exists():
         return False
     try:

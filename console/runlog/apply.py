@@ -92,7 +92,10 @@ class Applier:
                              "reason=NULL, resumed=?, done=NULL, total=NULL, eta_s=NULL, log=? WHERE run=? AND id=?",
                              (event.attempt, event.t, int(bool(data.get("resumed"))), _text(data.get("log")), *where))
             self._db.execute("UPDATE runs SET last_stage=? WHERE key=?", (stage, self._run))
-        elif state in (*_ENDINGS, "skipped"):
+        elif state == "skipped":  # done by an earlier attempt, as its own events said
+            self._db.execute("UPDATE stages SET state='skipped', ended=? WHERE run=? AND id=? AND state != 'finished'",
+                             (event.t, *where))
+        elif state in _ENDINGS:
             self._db.execute("UPDATE stages SET state=?, ended=?, seconds=coalesce(?, seconds), exit_code=?, reason=?, eta_s=NULL, "
                              "log=coalesce(?, log) WHERE run=? AND id=?",
                              (state, event.t, _real(data.get("seconds")), _integer(data.get("exit_code")),

@@ -6,24 +6,23 @@ Streams are read through the Host protocol; a run on this machine and one far aw
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import threading
 import time
 from collections.abc import Callable
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from console.runlog import apply
 from console.runlog.db import transaction
 from console.targets import host_for
 from engine.events import parse_line, split_lines
 from engine.rundir import RunDir, base_dir, runs_dir, valid_run_id
-from remote.errors import HostError
+from remote.errors import RemoteError
 
 if TYPE_CHECKING:
     from console.workspace import Workspace
-    from remote.host import Host
+    from remote.host import FileStat, Host
 
 BATCH_ROWS, BATCH_SECONDS = 1000, 0.25
 _CHUNK = 1 << 20
@@ -90,7 +89,7 @@ class Ingest:
         offset = self._position(host, events, stat, key, row[3], row[4], row[5])
         return self._read(host, events, key, offset, stat.size)
 
-    def _position(self, host: Host, events: str, stat: Any, key: int, inode: int | None, offset: int | None,
+    def _position(self, host: Host, events: str, stat: FileStat, key: int, inode: int | None, offset: int | None,
                   generation: int | None) -> int:
         """Where to read on: after what is known, or from the start when this is not the file that was read."""
         same = inode == stat.inode and offset is not None and stat.size >= offset
@@ -186,7 +185,7 @@ class Follower(threading.Thread):
             if self._workspace.read_only and not self._workspace.promote():
                 return frozenset(), ""
             return self._pass(), ""
-        except (sqlite3.Error, OSError, HostError) as error:
+        except (sqlite3.Error, OSError, RemoteError) as error:
             if self._stopping.is_set():
                 return frozenset(), ""
             return frozenset(), f"the run log is not being updated: {error}"

@@ -1,0 +1,130 @@
+"""`model`, `recipe` and `stage`: what there is to talk to, to start, and to set."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import click
+
+from console.cli_output import emit_json, json_option, line, note, table, when
+from console.errors import NotFound
+
+
+@click.group()
+def model() -> None:
+    """The models that can be talked to."""
+
+
+@model.command("list")
+@json_option
+def model_list(as_json: bool) -> None:
+    """Every checkpoint below NANOCHAT_BASE_DIR, newest first; * marks the one that `chat` takes by itself."""
+    from engine.catalog import default_model, list_models
+    from engine.rundir import base_dir
+
+    models = list_models(base_dir())
+    default = default_model(models)
+    if as_json:
+        emit_json({"default": default.ref if default else None, "models": models})
+        return
+    if not models:
+        note(f"no models below {base_dir()} yet; `llmconsole run start tiny --wait` makes one in a few minutes")
+        return
+    rows = [("*" if m == default else "", m.ref, f"{m.n_params:,}" if m.n_params else None, m.val_bpb, when(m.created),
+             m.problem or ("verified" if m.verified else "not ours: unverified")) for m in models]
+    table(("", "model", "parameters", "val bpb", "made", "state"), rows)
+
+
+@click.group()
+def recipe() -> None:
+    """The recipes that can be started."""
+
+
+def _folders() -> list[Any]:
+    from console.paths import Home, home
+
+    return [Home(home()).recipes]
+
+
+@recipe.command("list")
+@json_option
+def recipe_list(as_json: bool) -> None:
+    """Every usable recipe, yours (in the console's folder) before the built-in ones."""
+    from engine.recipe import list_recipes
+
+    usable, broken = list_recipes(_folders())
+    if as_json:
+        emit_json({"recipes": usable, "problems": [str(error) for error in broken]})
+        return
+    table(("recipe", "stages", "minutes on cpu", "disk", "what it does"),
+          [(r.name, len(r.stages), r.minutes.get("cpu"), f"{r.disk_gb:g} GB" if r.disk_gb else None, r.summary or r.title)
+           for r in usable])
+    for error in broken:
+        note(f"not usable: {error}")
+
+
+@recipe.command("show")
+@click.argument("name")
+@json_option
+def recipe_show(name: str, as_json: bool) -> None:
+    """The stages of one recipe and the settings that it gives them."""
+    from engine.recipe import find
+
+    found = find(name, _folders())
+    if as_json:
+        emit_json(found)
+        return
+    line(f"{found.title}: {found.summary}" if found.summary else found.title)
+    line(f"file     {found.file}")
+    line("minutes  " + (", ".join(f"{kind} {minutes:g}" for kind, minutes in found.minutes.items()) or "-"))
+    line("")
+    table(("stage", "settings"), [(s.stage, " ".join(f"{k}={v}" for k, v in s.args.items()) or "-") for s in found.stages])
+
+
+@click.group()
+def stage() -> None:
+    """The stages that recipes are made of, and their settings."""
+
+
+@stage.command("list")
+@json_option
+def stage_list(as_json: bool) -> None:
+    """Every stage in the order of the pipeline."""
+    from engine.stage import STAGES
+
+    if as_json:
+        emit_json({"stages": [{"name": s.name, "title": s.title, "summary": s.summary, "reads": s.reads, "writes": s.writes,
+                               "resumable": s.resumable, "parallel": s.parallel} for s in STAGES.values()]})
+        return
+    table(("stage", "title", "what it does"), [(s.name, s.title, s.summary) for s in STAGES.values()])
+
+
+@stage.command("show")
+@click.argument("name")
+@json_option
+def stage_show(name: str, as_json: bool) -> None:
+    """Every setting of one stage: default, range and meaning."""
+    from engine.config import options
+    from engine.stage import STAGES, find
+
+    if name.replace("-", "_") not in STAGES:
+        from console.cli import suggestion
+
+        raise NotFound(f"there is no stage {name!r}{suggestion(name, STAGES)}")
+    spec = find(name)
+    settings = list(options(spec.config).values())
+    if as_json:
+        facts = [{**{f.name: getattr(o, f.name) for f in dataclasses.fields(o)}, "type": o.type.__name__} for o in settings]
+        emit_json({"name": spec.name, "title": spec.title, "summary": spec.summary, "settings": facts})
+        return
+    line(f"{spec.title}: {spec.summary}")
+    line("")
+    table(("setting", "default", "meaning"), [(o.name, o.default, o.help + _limits(o)) for o in settings])
+
+
+def _limits(option: Any) -> str:
+    if option.choices:
+        return f" ({', '.join(option.choices)})"
+    bounds = [f"{word} {value:g}" for word, value in (("at least", option.low), ("at most", option.high)) if value is not None]
+    return f" ({', '.join(bounds)})" if bounds else ""

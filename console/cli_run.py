@@ -1,0 +1,264 @@
+"""`run`: the life of a run from the command line, by the same operator that the screen uses."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from console.cli_output import duration, emit_json, json_option, line, note, table, when
+from console.cli_workspace import chosen_run, fresh_workspace
+from console.errors import Refused, UsageProblem
+from console.exit_codes import Exit
+from console.runstate import RunState, Word
+
+if TYPE_CHECKING:
+    from console.plan import Plan
+    from console.workspace import Workspace
+
+
+@click.group()
+def run() -> None:
+    """Start, watch, stop and resume runs."""
+
+
+@run.command("start")
+@click.argument("recipe", required=False)
+@click.option("--target", help="The machine to run on.  [default: this machine]")
+@click.option("--set", "overrides", multiple=True, metavar="STAGE.KEY=VALUE", help="Change one setting; may be repeated.")
+@click.option("--id", "run_id", help="The run's id; starting the same id again changes nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--dry-run", is_flag=True, help="Say what would happen, and stop.")
+@click.option("--wait", is_flag=True, help="Wait for the end; the exit code is the run's.")
+@click.option("--timeout", type=float, help="With --wait: seconds after which to stop waiting.")
+@json_option
+@click.pass_context
+def run_start(ctx: click.Context, recipe: str | None, target: str | None, overrides: tuple[str, ...], run_id: str | None,
+              yes: bool, dry_run: bool, wait: bool, timeout: float | None, as_json: bool) -> int:
+    """Start a recipe. RECIPE is a name from `recipe list` or a .toml file; without it, the one that `s` starts."""
+    from console.paths import Home, home
+    from console.settings import load
+
+    settings = load(Home(home()).config)
+    with fresh_workspace(ctx, patience=0.5) as workspace:
+        plan = workspace.operator.plan(recipe or settings.run.recipe, target or settings.run.target, _pairs(overrides), run_id)
+        _print_plan(plan)
+        if dry_run:
+            if as_json:
+                emit_json(plan)
+            return Exit.OK if plan.ok else Exit.REFUSED
+        if plan.problems:
+            raise Refused("not started: " + "; ".join(plan.problems))
+        if not yes:
+            _ask()
+        started = workspace.operator.start(plan)
+    note(f"started {started}; it keeps running when this command or the console ends")
+    if wait:
+        from console.cli_wait import wait_and_report
+
+        return wait_and_report(ctx, started, timeout, as_json)
+    if as_json:
+        emit_json({"run": started, "path": plan.path, "target": plan.target})
+    else:
+        line(started)
+    return Exit.OK
+
+
+def _pairs(overrides: tuple[str, ...]) -> dict[str, str]:
+    found = {}
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals or "." not in key:
+            raise UsageProblem(f"--set {text}: write stage.key=value, for example --set base_train.depth=6")
+        found[key] = value
+    return found
+
+
+def _print_plan(plan: Plan) -> None:
+    time = "a time that nobody has measured on such a machine" if plan.minutes is None else f"about {plan.minutes:g} min"
+    note(f"{plan.title} on {plan.target_title}: {', '.join(s.title for s in plan.stages)}")
+    note(f"takes {time} and {plan.disk_needed / 1e9:.1f} GB of disk ({plan.disk_free / 1e9:.1f} GB free), costs ${plan.usd:.2f}")
+    note(f"files go to {plan.path}")
+    for warning in plan.warnings:
+        note(f"note: {warning}")
+
+
+def _ask() -> None:
+    if not sys.stdin.isatty():
+        raise UsageProblem("nobody can be asked here, so nothing was started", "add --yes")
+    if not click.confirm("Start?", default=True, err=True):
+        raise Refused("not started, as you said")
+
+
+@run.command("list")
+@click.option("--limit", default=50, show_default=True, help="How many of the newest runs.")
+@json_option
+@click.pass_context
+def run_list(ctx: click.Context, limit: int, as_json: bool) -> None:
+    """The newest runs and how they are."""
+    with fresh_workspace(ctx) as workspace:
+        runs = workspace.queries.runs(limit)
+        states = workspace.operator.states(runs)
+    if as_json:
+        emit_json({"runs": [_facts(row, states[row.id]) for row in runs]})
+        return
+    if not runs:
+        note("no runs yet; `llmconsole run start tiny --wait` starts one")
+        return
+    table(("run", "recipe", "state", "stages", "at", "started", "took"),
+          [(r.id, r.recipe, states[r.id].word, f"{r.stages_done}/{r.stages_total}", r.last_stage, when(r.started),
+            duration(r.ended - r.started if r.ended and r.started else None)) for r in runs])
+
+
+def _facts(row: Any, state: RunState) -> dict[str, Any]:
+    import dataclasses
+
+    return {**dataclasses.asdict(row), "state": state.word.value, "alive": state.alive}
+
+
+@run.command("show")
+@click.argument("run_id", required=False)
+@json_option
+@click.pass_context
+def run_show(ctx: click.Context, run_id: str | None, as_json: bool) -> None:
+    """One run with its stages; without RUN_ID the newest."""
+    with fresh_workspace(ctx) as workspace:
+        chosen = chosen_run(workspace, run_id)
+        if as_json:
+            emit_json(run_facts(workspace, chosen))
+        else:
+            _print_run(workspace, chosen)
+
+
+def run_facts(workspace: Workspace, run_id: str) -> dict[str, Any]:
+    """Everything that `run show --json` and `run wait --json` print."""
+    queries, state = workspace.queries, workspace.operator.state(run_id)
+    row = queries.run(run_id)
+    stages = [{**_stage_facts(s), "metrics": {name: latest.value for name, latest in queries.latest_metrics(run_id, s.id).items()}}
+              for s in queries.stages(run_id)]
+    return {**(_facts(row, state) if row else {"id": run_id, "state": state.word.value}), "path": workspace.operator.locate(run_id)[1],
+            "text": state.text, "next": state.next, "exit_code": state.exit_code, "log_tail": state.log_tail, "stages": stages,
+            "checkpoints": queries.checkpoints(run_id), "evals": queries.evals(run_id), "alerts": queries.alerts(run_id)}
+
+
+def _stage_facts(stage: Any) -> dict[str, Any]:
+    import dataclasses
+
+    return {**dataclasses.asdict(stage), "fraction": stage.fraction}
+
+
+def _print_run(workspace: Workspace, run_id: str) -> None:
+    queries, state = workspace.queries, workspace.operator.state(run_id)
+    row = queries.run(run_id)
+    line(f"{run_id}  {state.word}")
+    line(state.text)
+    if state.next:
+        line(state.next)
+    if row:
+        line(f"recipe {row.recipe} · attempt {state.attempt} · started {when(row.started)} · {row.path}")
+    line("")
+    table(("stage", "state", "took", "done", "result"),
+          [(s.id, s.state, duration(s.seconds), f"{s.fraction:.0%}" if s.fraction is not None else None,
+            _result(queries.latest_metrics(run_id, s.id))) for s in queries.stages(run_id)])
+    if state.word in (Word.FAILED, Word.LOST) and state.log_tail:
+        line("\nlast lines of the log:")
+        for text in state.log_tail:
+            line(f"  {text}")
+
+
+def _result(latest: dict[str, Any]) -> str:
+    shown = [name for name in ("val_bpb", "train_bpb", "loss", "accuracy") if name in latest]
+    return " ".join(f"{name} {latest[name].value:.4g}" for name in shown) or "-"
+
+
+@run.command("wait")
+@click.argument("run_id", required=False)
+@click.option("--timeout", type=float, help="Seconds after which to stop waiting (exit 124).")
+@json_option
+@click.pass_context
+def run_wait(ctx: click.Context, run_id: str | None, timeout: float | None, as_json: bool) -> int:
+    """Wait for the end of a run: exit 0 when it finished, 1 when it failed, was stopped or got lost."""
+    from console.cli_wait import wait_and_report
+
+    with fresh_workspace(ctx) as workspace:
+        chosen = chosen_run(workspace, run_id)
+    return wait_and_report(ctx, chosen, timeout, as_json)
+
+
+@run.command("stop")
+@click.argument("run_id")
+@click.option("--now", is_flag=True, help="End it at once, without saving.")
+@click.option("--wait", is_flag=True, help="Wait until it has ended.")
+@json_option
+@click.pass_context
+def run_stop(ctx: click.Context, run_id: str, now: bool, wait: bool, as_json: bool) -> int:
+    """Ask a run to finish its step, save and end. Stopping one that has ended changes nothing."""
+    with fresh_workspace(ctx, patience=0.5) as workspace:
+        before = workspace.operator.state(run_id, tail=False)
+        state = workspace.operator.stop(run_id, graceful=not now)
+    note(f"{run_id} has ended already: {before.word}" if not before.alive else f"{run_id} was asked to stop")
+    if wait and state.alive:
+        from console.cli_wait import wait_for_end
+
+        state = wait_for_end(ctx, run_id, None)
+    if as_json:
+        emit_json({"run": run_id, "state": state.word, "was": before.word})
+    else:
+        line(state.word.value)
+    return Exit.OK
+
+
+@run.command("resume")
+@click.argument("run_id")
+@click.option("--wait", is_flag=True, help="Wait for the end; the exit code is the run's.")
+@json_option
+@click.pass_context
+def run_resume(ctx: click.Context, run_id: str, wait: bool, as_json: bool) -> int:
+    """Go on with a run that failed, was stopped or got lost: finished stages are kept, the rest continues."""
+    with fresh_workspace(ctx, patience=0.5) as workspace:
+        attempt = workspace.operator.resume(run_id)
+    note(f"{run_id} goes on as attempt {attempt}")
+    if wait:
+        from console.cli_wait import wait_and_report
+
+        return wait_and_report(ctx, run_id, None, as_json)
+    if as_json:
+        emit_json({"run": run_id, "attempt": attempt})
+    else:
+        line(run_id)
+    return Exit.OK
+
+
+@run.command("metrics")
+@click.argument("run_id", required=False)
+@click.option("--stage", help="Only this stage.")
+@click.option("--name", help="All points of this one metric, instead of the newest value of each.")
+@json_option
+@click.pass_context
+def run_metrics(ctx: click.Context, run_id: str | None, stage: str | None, name: str | None, as_json: bool) -> None:
+    """Newest values of a run's metrics, or with --name one whole curve as step and value."""
+    from console.cli_metrics import print_curve, print_latest
+
+    with fresh_workspace(ctx) as workspace:
+        chosen = chosen_run(workspace, run_id)
+        if name is None:
+            print_latest(workspace, chosen, stage, as_json)
+        else:
+            print_curve(workspace, chosen, stage, name, as_json)
+
+
+@run.command("logs")
+@click.argument("run_id", required=False)
+@click.option("--stage", help="A stage's id or name, or `job` for the supervisor.  [default: the newest]")
+@click.option("--lines", "-n", default=200, show_default=True, help="How many of the last lines; 0 means all.")
+@click.option("--follow", "-f", is_flag=True, help="Go on until the run ends.")
+@click.pass_context
+def run_logs(ctx: click.Context, run_id: str | None, stage: str | None, lines: int, follow: bool) -> int:
+    """A stage's log as it was written."""
+    from console.cli_logs import print_log
+
+    with fresh_workspace(ctx) as workspace:
+        chosen = chosen_run(workspace, run_id)
+        target, path = workspace.operator.locate(chosen)
+    return print_log(ctx, chosen, target, path, stage, lines, follow)

@@ -1,0 +1,97 @@
+"""A person's taste, from config.toml in the console's folder: strictly checked, and each value knows where it came from.
+
+Science lives in recipes, machines in targets, and secrets only in the environment or the keyring: none of them is here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from console.errors import UsageProblem
+from engine.config import ConfigError, from_mapping, nearest, opt, options
+
+SECRET_NAMES = ("HF_TOKEN", "HUGGINGFACE_TOKEN", "RUNPOD_API_KEY", "WANDB_API_KEY", "OPENROUTER_API_KEY")
+
+
+@dataclass(frozen=True)
+class ChatSettings:
+    """How answers are sampled unless a flag or the chat screen says otherwise."""
+
+    temperature: float = opt(0.6, "0 takes the likeliest token; higher is more varied", low=0, high=5)
+    top_k: int = opt(50, "sample among this many likeliest tokens", low=1)
+    max_tokens: int = opt(512, "longest answer in tokens", low=1)
+    system: str = opt("", "put before the first message")
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What `s` starts, and where."""
+
+    recipe: str = opt("tiny", "the recipe that one key starts")
+    target: str = opt("local", "the machine that it starts on")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All sections. `lines` says which line of `file` set a value, by "section.key"; the others are defaults."""
+
+    chat: ChatSettings = field(default_factory=ChatSettings)
+    run: RunSettings = field(default_factory=RunSettings)
+    file: Path | None = None
+    lines: dict[str, int] = field(default_factory=dict)
+
+    def rows(self) -> list[tuple[str, Any, str, str]]:
+        """(name, value, where it came from, help) of every setting."""
+        found = []
+        for section, kind in _SECTIONS.items():
+            for name, option in options(kind).items():
+                key = f"{section}.{name}"
+                origin = f"{self.file}:{self.lines[key]}" if key in self.lines else "default"
+                found.append((key, getattr(getattr(self, section), name), origin, option.help))
+        return found
+
+
+_SECTIONS: dict[str, type] = {"chat": ChatSettings, "run": RunSettings}
+
+
+def load(path: Path) -> Settings:
+    """The settings in `path`, defaults where it says nothing or is not there. Raises UsageProblem with file and line."""
+    from engine.toml_lines import TOMLDecodeError, line_numbers, loads  # costs start time, and most verbs need no settings
+
+    try:
+        text = path.read_text(encoding="utf-8")
+        table = loads(text)
+    except FileNotFoundError:
+        return Settings(file=path)
+    except (TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UsageProblem(f"{path}: not TOML: {error}", "correct the file, or move it away to use the defaults") from None
+    lines = line_numbers(text)
+    sections = {name: _section(path, lines, name, values) for name, values in table.items()}
+    origins = {f"{name}.{key}": lines.get((name, key), 0) for name in sections for key in table[name]}
+    return Settings(file=path, lines=origins, **sections)
+
+
+def _section(path: Path, lines: Mapping[Any, int], name: str, values: Any) -> Any:
+    if name not in _SECTIONS:
+        raise UsageProblem(f"{path}:{lines.get((name,), 1)}: unknown section {name!r}{nearest(name, list(_SECTIONS))}")
+    if not isinstance(values, dict):
+        raise UsageProblem(f"{path}:{lines.get((name,), 1)}: {name} is a section: write [{name}] and its settings below")
+    known = {f.name for f in fields(_SECTIONS[name])}
+    for key, value in values.items():
+        line = lines.get((name, key), 1)
+        if key not in known:
+            raise UsageProblem(f"{path}:{line}: unknown setting {key!r} in [{name}]{nearest(key, sorted(known))}")
+        try:
+            from_mapping(_SECTIONS[name], {key: value})
+        except ConfigError as error:
+            raise UsageProblem(f"{path}:{line}: {str(error).removeprefix('--')}") from None
+    return from_mapping(_SECTIONS[name], values)
+
+
+def secrets_present() -> dict[str, bool]:
+    """Which of the secrets that we honour are in the environment; their values go nowhere."""
+    return {name: bool(os.environ.get(name)) for name in SECRET_NAMES}
