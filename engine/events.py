@@ -145,12 +145,23 @@ def parse_line(line: bytes) -> Event | None:
     try:
         row = json.loads(line)
         data = row["data"]
+        if not isinstance(data, dict) or not isinstance(row["stage"], (str, type(None))):
+            return None
         if row["kind"] in ("metric", "eval"):
             data = {k: _NON_FINITE.get(v, v) if isinstance(v, str) else v for k, v in data.items()}
-        return Event(int(row["v"]), int(row["seq"]), float(row["t"]), float(row["mono"]), str(row["run"]),
-                     int(row["attempt"]), row["stage"], str(row["kind"]), row["step"], data)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        step = None if row["step"] is None else _count(row["step"])
+        return Event(int(row["v"]), _count(row["seq"]), float(row["t"]), float(row["mono"]), str(row["run"]),
+                     _count(row["attempt"]), row["stage"], str(row["kind"]), step, data)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         return None
+
+
+def _count(value: Any) -> int:
+    """A number that SQLite can hold too. Raises ValueError, TypeError or OverflowError."""
+    number = int(value)
+    if not -(1 << 63) <= number < 1 << 63:
+        raise OverflowError
+    return number
 
 
 def split_lines(chunk: bytes) -> tuple[list[bytes], int]:

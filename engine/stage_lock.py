@@ -39,17 +39,19 @@ class StageLock:
         False when `stop()` became true first. Raises AnotherSupervisor when a living supervisor holds it and means to
         go on; one that was asked to stop is waited for.
         """
-        asked = False
+        told = asked = False
         while not self._try():
             if stop():
                 return False
             holder = self._read()
-            if _alive(holder.get("supervisor")) and not holder["stopping"]:
+            rival, orphan = _alive(holder.get("supervisor")), holder.get("stage")
+            if rival and not holder["stopping"]:
                 raise AnotherSupervisor(f"process {holder['supervisor'][0]} already drives this run")
-            orphan = holder.get("stage")
-            if not asked and orphan and _alive(orphan):
-                asked = True
+            if holder and not told:
+                told = True
                 waiting()
+            if not rival and not asked and orphan and _alive(orphan):
+                asked = True
                 with suppress(ProcessLookupError):  # gone between the look and the signal: what we want
                     os.kill(orphan[0], signal.SIGTERM)
             time.sleep(_LOOK_AGAIN)
