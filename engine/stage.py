@@ -23,8 +23,8 @@ class Dataset:
 
     source: str = opt("tiny_world", "which data: the built-in little world", choices=("tiny_world",))
     seed: int = opt(42, "seed of the generator; the same seed gives the same bytes")
-    documents: int = opt(60_000, "stories and texts for base training", low=2048)
-    conversations: int = opt(40_000, "conversations for mid-training and SFT together", low=400)
+    documents: int = opt(28_000, "stories and texts for base training", low=2048)
+    conversations: int = opt(32_000, "conversations for mid-training and SFT together", low=400)
     questions: int = opt(400, "held-out questions for chat_eval", low=20)
     python_share: float = opt(0.05, "share of the text taken from Python's own standard library", low=0, high=1)
 

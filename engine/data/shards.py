@@ -1,0 +1,71 @@
+"""Text as nanochat stores it: zstd parquet files with one column `text` in row groups of 1,024 documents.
+
+The last file in sorted order is validation, the others are for training. This file knows where shards are and what is
+in them, not where the text came from.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from engine.context import StageError
+from engine.rundir import sync_dir
+
+ROW_GROUP = 1024
+FOLDER = "base_data"
+
+
+def shard_files(base: Path) -> list[Path]:
+    """All shards below `base`, in order."""
+    return sorted((base / FOLDER).glob("*.parquet"))
+
+
+def train_files(base: Path) -> list[Path]:
+    """The training shards. Raises StageError when there is no data yet."""
+    return _at_least_two(base)[:-1]
+
+
+def val_file(base: Path) -> Path:
+    """The validation shard. Raises StageError when there is no data yet."""
+    return _at_least_two(base)[-1]
+
+
+def _at_least_two(base: Path) -> list[Path]:
+    files = shard_files(base)
+    if len(files) < 2:
+        raise StageError(f"{base / FOLDER} holds {len(files)} shards; training needs one and validation one more",
+                         "run the dataset stage first", "data")
+    return files
+
+
+def write_shard(path: Path, documents: Sequence[str]) -> None:
+    """Write one shard, whole or not at all: a crash leaves no file that looks like a shard."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    table = pa.table({"text": pa.array(documents, pa.string())})
+    try:
+        pq.write_table(table, temporary, row_group_size=ROW_GROUP, compression="zstd", compression_level=3,
+                       use_dictionary=False, write_statistics=False)
+        with open(temporary, "rb") as f:
+            os.fsync(f.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_dir(path.parent)
+
+
+def documents(files: Sequence[Path]) -> Iterator[str]:
+    """Every document of `files`, in order, one row group in memory at a time."""
+    for path in files:
+        try:
+            shard = pq.ParquetFile(path)
+            for group in range(shard.num_row_groups):
+                yield from shard.read_row_group(group, columns=["text"]).column("text").to_pylist()
+        except (pa.ArrowInvalid, KeyError) as error:
+            raise StageError(f"{path} is not a readable shard: {error}", "delete it and run the dataset stage again",
+                             "data") from None

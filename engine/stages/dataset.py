@@ -1,0 +1,125 @@
+"""The data that every other stage reads: shards of text, conversations, and questions kept back for the end.
+
+The built-in source is the little world (`engine.world`), made here and now; nothing is downloaded. A manifest is
+written last, so data that has one is complete.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from engine.context import StageContext, StageError
+from engine.data import conversations as conversation_files
+from engine.data.conversations import write_json_lines
+from engine.data.shards import FOLDER, ROW_GROUP, shard_files, write_shard
+from engine.rundir import write_atomic
+from engine.stage import Dataset
+from engine.world import corpus
+from engine.world.kinds import KINDS
+from engine.world.sample import Message
+
+SHARD_DOCUMENTS = 8 * ROW_GROUP
+VAL_DOCUMENTS = ROW_GROUP
+MID_SHARE = 0.6      # of the conversations; the rest is for SFT
+VAL_SHARE = 0.03     # of each of the two, on top of it
+_STEPS = 5
+
+
+def run(config: Dataset, context: StageContext) -> None:
+    """Write base_data/ and conversations/, unless the very same data is already there."""
+    manifest = context.base_dir / FOLDER / "manifest.json"
+    if _complete(manifest, config):
+        context.log(f"{manifest.parent} already holds this data")
+        context.progress(1, 1, "files")
+        return
+    try:
+        manifest.unlink(missing_ok=True)
+        written, facts = _write(config, context)
+        write_atomic(manifest, json.dumps(_describe(config, context.base_dir, written), indent=2).encode() + b"\n")
+    except OSError as error:
+        raise _disk_error(error, context.base_dir) from error
+    context.report("Dataset", facts)
+
+
+def _write(config: Dataset, context: StageContext) -> tuple[list[Path], dict[str, Any]]:
+    base = context.base_dir
+    facts: dict[str, Any] = {"Source": config.source, "Seed": config.seed}
+    written: list[Path] = []
+    for done, (name, count, paths) in enumerate(_parts(config, base), start=1):
+        facts[name] = count
+        written += paths
+        context.log(f"{name}: {count:,}")
+        context.progress(done, _STEPS, "parts")
+        context.checkpoint_stop()
+    facts["Kinds of question"] = len(KINDS)
+    facts["Bytes on disk"] = sum(path.stat().st_size for path in written)
+    return written, facts
+
+
+def _parts(config: Dataset, base: Path) -> Iterator[tuple[str, int, list[Path]]]:
+    """Make and write one part after another: (what it is, how many, the files)."""
+    training = corpus.texts(config.seed, "train", config.documents, config.python_share)
+    yield "Training documents", len(training), list(_write_shards(base, training))
+    held_out = set(training)
+    validation = [text for text in corpus.texts(config.seed, "val", VAL_DOCUMENTS, config.python_share) if text not in held_out]
+    val_path = base / FOLDER / f"shard_{len(shard_files(base)):05d}.parquet"
+    write_shard(val_path, validation)
+    yield "Validation documents", len(validation), [val_path]
+
+    folder = base / conversation_files.FOLDER
+    asked: set[str] = set()
+    talks = corpus.conversations(config.seed, "train", config.conversations, asked)
+    cut = round(len(talks) * MID_SHARE)
+    yield "Training conversations", len(talks), _write_pair(folder, "train", talks[:cut], talks[cut:])
+    checks = corpus.conversations(config.seed, "val", max(64, round(config.conversations * VAL_SHARE)), asked)
+    half = len(checks) // 2
+    yield "Validation conversations", len(checks), _write_pair(folder, "val", checks[:half], checks[half:])
+    path = folder / "questions.jsonl"
+    count = write_json_lines(path, corpus.questions(config.seed, config.questions, corpus.asked_before([*talks, *checks])))
+    yield "Test questions", count, [path]
+
+
+def _write_shards(base: Path, texts: list[str]) -> Iterator[Path]:
+    """Training shards; those of an earlier run are removed first."""
+    for old in shard_files(base):
+        old.unlink()
+    for number, start in enumerate(range(0, len(texts), SHARD_DOCUMENTS)):
+        path = base / FOLDER / f"shard_{number:05d}.parquet"
+        write_shard(path, texts[start : start + SHARD_DOCUMENTS])
+        yield path
+
+
+def _write_pair(folder: Path, split: str, mid: list[list[Message]], sft: list[list[Message]]) -> list[Path]:
+    paths = [folder / f"mid_{split}.jsonl", folder / f"sft_{split}.jsonl"]
+    for path, rows in zip(paths, (mid, sft), strict=True):
+        write_json_lines(path, rows)
+    return paths
+
+
+def _describe(config: Dataset, base: Path, files: list[Path]) -> dict[str, Any]:
+    """What was asked for and what is on disk: the settings, and size and hash of every file."""
+    return {"v": 1, "settings": asdict(config), "files": {
+        path.relative_to(base).as_posix(): {"bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        for path in files}}
+
+
+def _complete(manifest: Path, config: Dataset) -> bool:
+    """True when the manifest is of these settings and every file it names is there, byte for byte."""
+    try:
+        described = json.loads(manifest.read_bytes())
+        paths = [manifest.parent.parent / name for name in described["files"]]
+        return bool(described == _describe(config, manifest.parent.parent, paths))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _disk_error(error: OSError, base: Path) -> StageError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StageError(f"the disk is full: {base} cannot hold the data", "free some space and start the stage again", "disk-full")
+    return StageError(f"cannot write the data: {error}", "check that the folder is writable and has room", "disk")

@@ -1,0 +1,199 @@
+"""The little world as running text, for base training and the tokenizer: facts, stories, lists and small dialogues.
+
+Everything that is later asked stands here in several wordings, so base training already teaches it. Documents respect
+the splits of the questions: no test sum, test word or test pair is ever written down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from random import Random
+
+from engine.world import facts, letters, numbers, reading, story
+from engine.world.kinds import KINDS
+from engine.world.lexicon import (
+    ANIMALS,
+    CATEGORIES,
+    COLOURED,
+    COLOURS,
+    COUNTRIES,
+    DAYS,
+    INSIDE,
+    MONTHS,
+    MOODS,
+    NAMES,
+    OBJECTS,
+    OPPOSITES,
+)
+from engine.world.phrasing import a, capital, listed, split_of
+from engine.world.sample import tool_results, visible_text
+
+
+def _country(rng: Random, split: str) -> str:
+    c = rng.choice(COUNTRIES)
+    lines = [
+        rng.choice((facts.capital_of(c), f"{c.capital} is the capital of {c.name}.", f"The capital city of {c.name} is called {c.capital}.")),
+        rng.choice((f"{c.name} is a country in {c.continent}.", f"{c.name} is in {c.continent}.", f"You can find {c.name} in {c.continent}.")),
+        rng.choice((f"People in {c.name} speak {c.language}.", f"In {c.name} they speak {c.language}.", f"The language of {c.name} is {c.language}.")),
+        rng.choice((f"{rng.choice(NAMES)} lives in {c.capital}, so {rng.choice(('that is', 'the home is'))} in {c.name}.",
+                    f"If you travel to {c.name}, you will see {c.capital}.", f"{rng.choice(NAMES)} took a train to {c.capital}.",
+                    f"{rng.choice(NAMES)} wants to learn {c.language} and visit {c.name}.")),
+    ]
+    rng.shuffle(lines)
+    near = [o.name for o in COUNTRIES if o.continent == c.continent and o is not c]
+    if near and rng.random() < 0.3:
+        lines.append(f"{listed(rng.sample(near, min(3, len(near))))} {'are' if len(near) > 1 else 'is'} also in {c.continent}.")
+    return " ".join(lines[: rng.randrange(2, 6)])
+
+
+def _animal(rng: Random, split: str) -> str:
+    x = rng.choice(ANIMALS)
+    one, many = a(x.name), facts.plural(x.name)
+    lines = [f"{capital(one)} lives {x.home}.", f"{capital(many)} live {x.home}.", f"A baby {x.name} is called {a(x.young)}.",
+             f"{capital(a(x.young))} is a baby {x.name}.", f"The {x.name} goes home. Its home is {x.home}."]
+    if x.sound:
+        lines += [facts.sound_of(x), f"Listen! The {x.name} {x.sound}.", f"When {one} is near, you can hear how it {x.sound}."]
+    if x.legs >= 0:
+        lines += [facts.legs_of(x), f"{capital(many)} have {x.legs or 'no'} legs."]
+    if x.name in CATEGORIES["animal"]:
+        lines.append(f"{capital(one)} is an animal.")
+    return " ".join(rng.sample(lines, rng.randrange(3, 6)))
+
+
+def _colours(rng: Random, split: str) -> str:
+    things = rng.sample(list(COLOURED.items()), rng.randrange(3, 7))
+    return " ".join(rng.choice((f"{capital(t)} is {c}.", f"The colour of {t} is {c}.", f"{capital(t)} is always {c}.")) for t, c in things)
+
+
+def _opposites(rng: Random, split: str) -> str:
+    lines = []
+    for pair in rng.sample(OPPOSITES, rng.randrange(3, 7)):
+        x, y = rng.sample(pair, 2)
+        lines.append(rng.choice((f"The opposite of {x} is {y}.", f"{capital(x)} is the opposite of {y}.", f"Not {x} but {y}.", f"If it is not {x}, it is {y}.")))
+    return " ".join(lines)
+
+
+def _calendar(rng: Random, split: str) -> str:
+    unit, names = rng.choice((("day", DAYS), ("month", MONTHS)))
+    start = rng.randrange(len(names))
+    if rng.random() < 0.3:
+        return ", ".join(names[(start + i) % len(names)] for i in range(rng.randrange(4, len(names) + 1))) + "."
+    lines = []
+    for _ in range(rng.randrange(2, 6)):
+        at = rng.randrange(len(names))
+        x, y = names[at], names[(at + 1) % len(names)]
+        lines.append(rng.choice((f"After {x} comes {y}.", f"Before {y} comes {x}.", f"The {unit} after {x} is {y}.", f"The {unit} before {y} is {x}.",
+                                 f"{y} follows {x}.")))
+    return " ".join(lines)
+
+
+def _categories(rng: Random, split: str) -> str:
+    group = rng.choice(list(CATEGORIES))
+    things = rng.sample(CATEGORIES[group], rng.randrange(3, 6))
+    many = f"{group}s" if not group.startswith("piece") else "pieces" + group[5:]
+    if rng.random() < 0.3:
+        return f"{capital(listed([a(t) for t in things]))} are {many}."
+    other = rng.choice([g for g in CATEGORIES if g != group])
+    return " ".join(rng.choice((f"{capital(a(t))} is {a(group)}.", f"{capital(a(t))} is not {a(other)}, it is {a(group)}.",
+                                f"Is {a(t)} {a(other)}? No, {a(t)} is {a(group)}.", f"Is {a(t)} {a(group)}? Yes, {a(t)} is {a(group)}.")) for t in things)
+
+
+def _arithmetic(rng: Random, split: str) -> str:
+    """A page of sums, all of one sort, with pairs that `split` owns."""
+    sign, word = rng.choice((("+", "plus"), ("-", "minus"), ("*", "times")))
+    lines = []
+    for _ in range(rng.randrange(3, 8)):
+        x, y = numbers.operands(rng, split, sign, (1, 1, 2) if sign == "*" else (1, 2, 2, 3))
+        value = {"+": x + y, "-": x - y, "*": x * y}[sign]
+        shown = "x" if sign == "*" else sign
+        lines.append(rng.choice((f"{x} {shown} {y} = {value}.", f"{x} {word} {y} is {value}.", f"{x}{sign}{y} = {value}.")))
+    return " ".join(lines)
+
+
+def _number_line(rng: Random, split: str) -> str:
+    chance = rng.random()
+    if chance < 0.3:
+        values = sorted(numbers.number(rng, rng.choice((1, 2, 2, 3))) for _ in range(rng.randrange(3, 6)))
+        return " ".join(f"{y} is larger than {x}, and {x} is smaller than {y}." for x, y in zip(values, values[1:], strict=False) if x < y)
+    if chance < 0.55:
+        values = [numbers.number(rng, rng.choice((1, 2, 2, 3))) for _ in range(rng.randrange(4, 8))]
+        return " ".join(f"{x} is {'odd' if x % 2 else 'even'}." for x in values if split_of(f"even{x}") == split)
+    start, length = rng.randrange(1, 112), rng.randrange(3, 12)
+    while split_of(f"count{start}to{start + length - 1}") != split:
+        start, length = rng.randrange(1, 112), rng.randrange(3, 12)
+    run = [str(n) for n in range(start, start + length)]
+    text = ", ".join(run if chance < 0.85 else run[::-1])
+    return rng.choice((f"{rng.choice(NAMES)} counts: {text}.", f"{text}.", f"Let us count. {text}."))
+
+
+def _letters(rng: Random, split: str) -> str:
+    lines = []
+    for _ in range(rng.randrange(2, 6)):
+        w = letters.word(rng, split)
+        c = rng.choice(w)
+        times = "1 time" if w.count(c) == 1 else f"{w.count(c)} times"
+        lines.append(rng.choice((f"{w}: {'-'.join(w)}.", f"The word {w} is spelled {'-'.join(w)}.", f"You spell {w} like this: {'-'.join(w)}.",
+                                 f"The first letter of {w} is {w[0]} and the last letter of {w} is {w[-1]}.", f"The letter {c} appears {times} in {w}.",
+                                 f"{capital(w)} begins with {w[0]} and ends with {w[-1]}.")))
+    return " ".join(lines)
+
+
+def _story(rng: Random, split: str) -> str:
+    """A longer story: the two sentences of a short one, then what the animal and its friends did next."""
+    x, place = story.place_and_animal(rng, split)
+    friend, mood, thing, hue = rng.choice(NAMES), rng.choice(MOODS), rng.choice(OBJECTS), rng.choice(COLOURS)
+    more = [f"{friend} came by and asked: Why are you so {mood}?", f'"I lost my {thing}," said the {x}. "Can you help me?"', f"The {x} was {mood} again.",
+            f"They looked for the {hue} {thing} until it was dark.", f"{friend} found the {thing} under a tree.", f'"Thank you, {friend}!" said the {x}.',
+            "Then they went home together.", f"From that day on, {friend} and the {x} were best friends.", "It was a good day.", "The sun went down and the stars came out.",
+            f"{friend} gave the {x} a {hue} {thing}.", "They ate, they laughed, and they sang a song."]
+    kept = sorted(rng.sample(range(len(more)), rng.randrange(2, 6)))
+    return " ".join([story.two_sentences(rng, x, place), *(more[i] for i in kept)])
+
+
+def _scene(rng: Random, split: str) -> str:
+    """People, places and things, told and told again: the text that teaches to look things up."""
+    people = reading.people_with(rng, split, rng.randrange(2, 4), INSIDE, OBJECTS)
+    scene = [(n, p, h, t) for (n, p, t), h in zip(people, rng.sample(COLOURS, len(people)), strict=True)]
+    lines = [f"{n} is in the {p}." for n, p, _, _ in scene] + [f"{n} has {a(h)} {t}." for n, _, h, t in scene]
+    rng.shuffle(lines)
+    n, p, h, t = rng.choice(scene)
+    lines += rng.sample([f"So who is in the {p}? {n} is in the {p}.", f"Where is {n}? {n} is in the {p}.", f"The {t} is {h}.", f"{n} has the {t}.",
+                         f"Everybody in the {p} can see {n}.", f"We ask: what colour is the {t}? The {t} is {h}."], 3)
+    return " ".join(lines)
+
+
+def _dialogue(rng: Random, split: str) -> str:
+    """Questions and answers of any kind, as two people would have them."""
+    first, second = rng.sample(NAMES, 2)
+    lines = []
+    for _ in range(rng.randrange(1, 4)):
+        messages = rng.choice(KINDS).make(rng, split).messages
+        for m in messages:
+            used = f"(The calculator says {tool_results(m['content'])[0]}.) " if tool_results(m["content"]) else ""
+            lines.append(f"{first if m['role'] == 'user' else second}: {used}{visible_text(m['content'])}")
+    return "\n".join(lines)
+
+
+_MAKERS: tuple[tuple[Callable[[Random, str], str], float], ...] = (
+    (_country, 1.0), (_animal, 1.0), (_colours, 0.5), (_opposites, 0.5), (_calendar, 0.5), (_categories, 0.7), (_arithmetic, 0.6), (_number_line, 0.7),
+    (_letters, 1.6), (_story, 1.6), (_scene, 1.4), (_dialogue, 3.0))
+
+
+def document(rng: Random, split: str) -> str:
+    """One document of `split`."""
+    makers, weights = zip(*_MAKERS, strict=True)
+    text = ""
+    while not text:
+        text = rng.choices(makers, weights)[0](rng, split)
+    return text
+
+
+def documents(seed: int, split: str, count: int) -> Iterator[str]:
+    """`count` different documents of `split`; the same seed gives the same text for ever."""
+    rng = Random(f"{seed}|documents|{split}")
+    seen: set[str] = set()
+    while len(seen) < count:
+        text = document(rng, split)
+        if text not in seen:
+            seen.add(text)
+            yield text
