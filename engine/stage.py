@@ -124,7 +124,7 @@ class ChatEval:
     temperature: float = opt(0.0, "0 takes the likeliest token", low=0)
     top_k: int = opt(50, "sample among this many tokens", low=1)
     max_new_tokens: int = opt(512, "longest answer in tokens", low=1)
-    batch_size: int = opt(8, "questions answered side by side", low=1)
+    batch_size: int = opt(64, "questions answered side by side", low=1)
     max_problems: int | None = opt(None, "at most this many questions", unset=-1, low=1)
     model_tag: str | None = opt(None, "which model; none: the largest")
     step: int | None = opt(None, "which checkpoint; none: the newest", unset=-1, low=0)
