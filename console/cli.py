@@ -119,19 +119,21 @@ def _explain(error: Exception) -> int:
     from remote.errors import HostUnreachable, RemoteError
 
     if isinstance(error, click.UsageError):
-        return _say(Exit.USAGE, error.format_message(), f"{error.ctx.command_path if error.ctx else 'llmconsole'} --help")
+        command = error.ctx.command_path if error.ctx else "llmconsole"
+        return _say(Exit.USAGE, error.format_message(), f"{command} --help")
     if isinstance(error, ConsoleError):
         return _say(error.exit, str(error), error.next)
     if isinstance(error, ConfigError):
         return _say(Exit.USAGE, str(error), "")
     if isinstance(error, HostUnreachable):
-        return _say(Exit.UNREACHABLE, f"the target does not answer: {error}", "what runs there keeps running; try again")
+        return _say(Exit.UNREACHABLE, f"the target does not answer: {error}", "what runs there goes on; try again")
     if isinstance(error, (RemoteError, click.ClickException)):
         return _say(Exit.WORK_FAILED, str(error), "")
     if isinstance(error, sqlite3.Error):
         return _say(Exit.WORK_FAILED, f"the run log cannot be used: {error}", "llmconsole doctor says more")
     if isinstance(error, OSError):
-        return _say(Exit.WORK_FAILED, f"{error.strerror or error}: {error.filename or ''}".rstrip(": "), "llmconsole doctor says more")
+        cause = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        return _say(Exit.WORK_FAILED, cause, "llmconsole doctor says more")
     raise error
 
 

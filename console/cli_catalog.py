@@ -58,8 +58,8 @@ def recipe_list(as_json: bool) -> None:
         emit_json({"recipes": usable, "problems": [str(error) for error in broken]})
         return
     table(("recipe", "stages", "minutes on cpu", "disk", "what it does"),
-          [(r.name, len(r.stages), r.minutes.get("cpu"), f"{r.disk_gb:g} GB" if r.disk_gb else None, r.summary or r.title)
-           for r in usable])
+          [(r.name, len(r.stages), r.minutes.get("cpu"), f"{r.disk_gb:g} GB" if r.disk_gb else None,
+            r.summary or r.title) for r in usable])
     for error in broken:
         note(f"not usable: {error}")
 
@@ -79,7 +79,8 @@ def recipe_show(name: str, as_json: bool) -> None:
     line(f"file     {found.file}")
     line("minutes  " + (", ".join(f"{kind} {minutes:g}" for kind, minutes in found.minutes.items()) or "-"))
     line("")
-    table(("stage", "settings"), [(s.stage, " ".join(f"{k}={v}" for k, v in s.args.items()) or "-") for s in found.stages])
+    table(("stage", "settings"),
+          [(s.stage, " ".join(f"{k}={v}" for k, v in s.args.items()) or "-") for s in found.stages])
 
 
 @click.group()
@@ -94,8 +95,9 @@ def stage_list(as_json: bool) -> None:
     from engine.stage import STAGES
 
     if as_json:
-        emit_json({"stages": [{"name": s.name, "title": s.title, "summary": s.summary, "reads": s.reads, "writes": s.writes,
-                               "resumable": s.resumable, "parallel": s.parallel} for s in STAGES.values()]})
+        emit_json({"stages": [
+            {"name": s.name, "title": s.title, "summary": s.summary, "reads": s.reads, "writes": s.writes,
+             "resumable": s.resumable, "parallel": s.parallel} for s in STAGES.values()]})
         return
     table(("stage", "title", "what it does"), [(s.name, s.title, s.summary) for s in STAGES.values()])
 
@@ -115,7 +117,7 @@ def stage_show(name: str, as_json: bool) -> None:
     spec = find(name)
     settings = list(options(spec.config).values())
     if as_json:
-        facts = [{**{f.name: getattr(o, f.name) for f in dataclasses.fields(o)}, "type": o.type.__name__} for o in settings]
+        facts = [{**dataclasses.asdict(dataclasses.replace(o, type=str)), "type": o.type.__name__} for o in settings]
         emit_json({"name": spec.name, "title": spec.title, "summary": spec.summary, "settings": facts})
         return
     line(f"{spec.title}: {spec.summary}")
@@ -126,5 +128,6 @@ def stage_show(name: str, as_json: bool) -> None:
 def _limits(option: Any) -> str:
     if option.choices:
         return f" ({', '.join(option.choices)})"
-    bounds = [f"{word} {value:g}" for word, value in (("at least", option.low), ("at most", option.high)) if value is not None]
+    limits = (("at least", option.low), ("at most", option.high))
+    bounds = [f"{word} {value:g}" for word, value in limits if value is not None]
     return f" ({', '.join(bounds)})" if bounds else ""

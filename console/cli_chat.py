@@ -1,16 +1,16 @@
-"""`chat`: one answer or a conversation, from a model in a process of its own. Tokens go to stdout, figures to stderr."""
+"""`chat`: one answer or a conversation, from a model in a process of its own. Text to stdout, figures to stderr."""
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from console.chat_pipe import ChatPipe
 from console.cli_output import emit_json, json_option, note
+from console.conversation import Conversation, Turn
 from console.errors import ConsoleError, NotFound, UsageProblem
 from console.exit_codes import Exit
 from console.text import clean
@@ -18,52 +18,60 @@ from console.text import clean
 if TYPE_CHECKING:
     from engine.catalog import ModelInfo
 
+_FINISH = {"length": ", cut at the longest allowed", "cancelled": ", stopped", "context": ", the context is full"}
+
 
 @click.command()
 @click.argument("prompt", nargs=-1)
-@click.option("--model", "-m", "wanted", help="A model from `model list`, or part of its name.  [default: the newest run's "
-              "most trained]")
-@click.option("--prompt", "-p", "prompt_option", help="The prompt, as nanochat's chat has it; the same as the argument.")
+@click.option("--model", "-m", "wanted", help="A model from `model list`, or part of its name.  "
+              "[default: the most trained of the newest run]")
+@click.option("--prompt", "-p", "given", help="The prompt, as nanochat's chat takes it.")
 @click.option("--temperature", "-t", type=float, help="0 takes the likeliest token.")
 @click.option("--top-k", "-k", type=int, help="Sample among this many likeliest tokens.")
-@click.option("--top-p", type=float, default=1.0, show_default=True, help="Sample among the likeliest that sum to this.")
+@click.option("--top-p", type=float, help="Sample among the likeliest tokens that make up this share.")
 @click.option("--seed", type=int, help="The same seed gives the same answer.")
 @click.option("--max-tokens", type=int, help="Longest answer in tokens.")
 @click.option("--system", help="Put before the first message.")
 @click.option("--device", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda", "mps"]))
 @json_option
-def chat(prompt: tuple[str, ...], wanted: str | None, prompt_option: str | None, as_json: bool, device: str,
-         **sampling: Any) -> int:
-    """Ask a trained model. PROMPT `-` reads stdin; without a prompt on a terminal a conversation begins."""
-    if prompt and prompt_option:
-        raise UsageProblem("the prompt was given twice, as an argument and with -p", "give it once")
-    text = " ".join(prompt) or prompt_option
-    interactive = text is None and sys.stdin.isatty() and not as_json
-    if text == "-" or (text is None and not interactive):
-        text = sys.stdin.read().strip()
-    if not interactive and not text:
-        raise UsageProblem("there is no prompt", 'llmconsole chat "Why is the sky blue?"')
-    options = _options(sampling)
-    system = options.pop("system")
+def chat(prompt: tuple[str, ...], wanted: str | None, given: str | None, device: str, as_json: bool,
+         **flags: Any) -> int:
+    """Ask a trained model. PROMPT `-` reads stdin; without a prompt, on a terminal, a conversation begins."""
+    text = _prompt(" ".join(prompt), given, as_json)
+    options = _options(flags)
     model = _model(wanted)
-    with Worker() as worker:
-        facts = worker.load(model, device)
-        note(f"{model.ref}: {facts.get('n_params', 0):,} parameters, {facts.get('device')} {facts.get('dtype')}, loaded in "
-             f"{facts.get('seconds', 0):.1f} s")
-        conversation = Conversation(worker, options, system)
-        if interactive:
-            return _talk(conversation)
-        return _answer_once(conversation, str(text), model.ref, as_json)
+    with ChatPipe() as pipe:
+        pipe.send(op="load", path=str(model.path), step=model.step, tokenizer=str(model.tokenizer_dir), device=device,
+                  dtype="auto", name=model.ref)
+        loaded = pipe.wait_for("loaded")["model"]
+        note(f"{model.ref}: {loaded['n_params']:,} parameters on {loaded['device']} in {loaded['dtype']}, "
+             f"loaded in {loaded['seconds']:.1f} s")
+        talk = Talk(pipe, options)
+        return _converse(talk) if text is None else _once(talk, text, model.ref, as_json)
 
 
-def _options(given: dict[str, Any]) -> dict[str, Any]:
-    """Sampling as the flags say, else as config.toml says."""
+def _prompt(argument: str, option: str | None, as_json: bool) -> str | None:
+    """The one prompt, from the argument, -p or stdin; None for a conversation."""
+    if argument and option:
+        raise UsageProblem("the prompt was given twice, as an argument and with -p", "give it once")
+    text = argument or option or ""
+    if not text and sys.stdin.isatty() and not as_json:
+        return None
+    if text in ("", "-"):
+        text = sys.stdin.read()
+    if not text.strip():
+        raise UsageProblem("there is no prompt", 'llmconsole chat "Why is the sky blue?"')
+    return text.strip()
+
+
+def _options(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Sampling as the flags say, else as config.toml says; what neither says is left to the chat process."""
     from console.paths import Home, home
     from console.settings import load
 
-    defaults = load(Home(home()).config).chat
-    found = {name: getattr(defaults, name) if value is None and hasattr(defaults, name) else value for name, value in given.items()}
-    return found
+    taste = load(Home(home()).config).chat
+    chosen = {name: getattr(taste, name, None) if value is None else value for name, value in flags.items()}
+    return {name: value for name, value in chosen.items() if value is not None}
 
 
 def _model(wanted: str | None) -> ModelInfo:
@@ -77,152 +85,75 @@ def _model(wanted: str | None) -> ModelInfo:
     except ConfigError as error:
         raise NotFound(str(error), "llmconsole model list shows all") from None
     if model is None:
-        raise NotFound(f"there is no trained model below {base_dir()} yet", "llmconsole run start tiny --wait makes one in a few minutes")
+        raise NotFound(f"there is no trained model below {base_dir()} yet",
+                       "llmconsole run start tiny --wait makes one in a few minutes")
     if model.problem:
         raise ConsoleError(f"{model.ref} cannot be used: {model.problem}", "llmconsole model list shows the others")
     return model
 
 
-class Worker:
-    """The chat process: JSON lines in, JSON lines out. Ends with its stdin."""
+class Talk:
+    """A conversation over a pipe. Ctrl-C stops the answer under way, not the conversation."""
 
-    def __init__(self, argv: list[str] | None = None) -> None:
-        self._process = subprocess.Popen(argv or [sys.executable, "-m", "engine", "chat", "--json"], stdin=subprocess.PIPE,
-                                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
-        import threading
+    def __init__(self, pipe: ChatPipe, options: dict[str, Any]) -> None:
+        system = options.pop("system", "")
+        self._pipe, self._options = pipe, options
+        self._opening = [{"role": "system", "content": system}] if system else []
+        self._turns = Conversation()
 
-        self._last_words: list[str] = []
-        self._drain = threading.Thread(target=self._read_stderr, daemon=True)
-        self._drain.start()
+    def ask(self, text: str, show: Callable[[Mapping[str, Any]], None]) -> Turn:
+        """The complete answer; `show` gets every event on the way."""
+        turn = self._turns.ask(text)
+        self._pipe.send(op="generate", id=turn.id, messages=[*self._opening, *self._turns.messages()], **self._options)
+        while not turn.complete:
+            self._listen(turn, show)
+        return turn
 
-    def __enter__(self) -> Worker:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self._process.stdin and not self._process.stdin.closed:
-            self._process.stdin.close()
+    def _listen(self, turn: Turn, show: Callable[[Mapping[str, Any]], None]) -> None:
         try:
-            self._process.wait(timeout=2)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-    def _read_stderr(self) -> None:
-        assert self._process.stderr
-        for raw in self._process.stderr:
-            self._last_words = [*self._last_words[-19:], raw.decode("utf-8", "replace").rstrip("\n")]
-
-    def send(self, **message: Any) -> None:
-        assert self._process.stdin
-        try:
-            self._process.stdin.write(json.dumps(message).encode() + b"\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            self._died()
-
-    def events(self) -> Iterator[dict[str, Any]]:
-        """What the process says. Raises ConsoleError when it ends, or says that something is wrong."""
-        assert self._process.stdout
-        for raw in self._process.stdout:
-            event = json.loads(raw)
-            if event.get("event") == "error":
-                raise ConsoleError(clean(str(event.get("message", "the model's process reported an error"))),
-                                   clean(str(event.get("next") or "")))
-            yield event
-        self._died()
-
-    def _died(self) -> None:
-        self._process.wait()
-        self._drain.join(timeout=1)
-        words = " | ".join(line for line in self._last_words if line.strip())
-        raise ConsoleError(f"the model's process ended unexpectedly (exit {self._process.returncode}): {words[-600:]}",
-                           "llmconsole doctor")
-
-    def load(self, model: ModelInfo, device: str) -> dict[str, Any]:
-        """Load a model and return what the process says of it."""
-        self.send(op="load", path=str(model.path), step=model.step, tokenizer=str(model.tokenizer_dir), device=device, dtype="auto")
-        for event in self.events():
-            if event.get("event") == "loaded":
-                return dict(event["model"])
-        raise AssertionError("events() ends only by raising")
+            for event in self._pipe.events():
+                self._turns.hear(event)
+                show(event)
+                if turn.complete:
+                    return
+        except KeyboardInterrupt:
+            self._pipe.send(op="stop", id=turn.id)
 
 
-class Conversation:
-    """Turns so far, and how to ask for the next one."""
-
-    def __init__(self, worker: Worker, options: dict[str, Any], system: str | None) -> None:
-        self._worker, self._options = worker, {k: v for k, v in options.items() if v is not None or k == "seed"}
-        self.messages: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []
-        self._turn = 0
-
-    def ask(self, text: str, on_event: Callable[[dict[str, Any]], None]) -> tuple[str, dict[str, Any]]:
-        """The answer's text and the closing event. Ctrl-C stops the answer, not the conversation."""
-        self._turn += 1
-        turn = f"g{self._turn}"
-        self.messages.append({"role": "user", "content": text})
-        self._worker.send(op="generate", id=turn, messages=self.messages, **self._options)
-        parts: list[dict[str, str]] = []
-        while True:
-            try:
-                for event in self._worker.events():
-                    on_event(event)
-                    if event.get("event") == "done":
-                        self.messages.append({"role": "assistant", "content": parts or ""})
-                        return "".join(part["text"] for part in parts if part["type"] == "text"), event
-                    _collect(parts, event)
-            except KeyboardInterrupt:
-                self._worker.send(op="stop", id=turn)
-
-
-def _collect(parts: list[dict[str, str]], event: dict[str, Any]) -> None:
-    """Add a token or a tool use to an answer's parts, as the conversation format has them."""
-    kind = event.get("event")
-    if kind == "tool":
-        parts.append({"type": "python" if event["phase"] == "input" else "python_output", "text": event["text"]})
-    elif kind == "token" and parts and parts[-1]["type"] == "text":
-        parts[-1]["text"] += event["text"]
-    elif kind == "token":
-        parts.append({"type": "text", "text": event["text"]})
-
-
-def _stream(event: dict[str, Any]) -> None:
-    """Answer text to stdout as it comes; tool use as its own lines on stderr."""
+def _stream(event: Mapping[str, Any]) -> None:
+    """Answer text to stdout as it comes; tool use as lines of its own on stderr."""
     if event.get("event") == "token":
-        sys.stdout.write(clean(event["text"]))
+        click.echo(clean(str(event["text"])), nl=False)
         sys.stdout.flush()
     elif event.get("event") == "tool":
-        mark = "python>" if event.get("phase") == "input" else "result>"
-        click.echo(f"[{mark} {clean(str(event.get('text', '')))}]", err=True)
+        mark = "python" if event.get("phase") == "input" else "result"
+        note(f"[{mark}: {event.get('text', '')}]")
 
 
-def figures(done: dict[str, Any]) -> str:
-    """The closing line: time to first token, speed, tokens, why it ended."""
-    stats = done.get("stats", {})
-    ending = {"stop": "", "length": ", cut at the longest allowed", "cancelled": ", stopped", "context": ", context full"}
-    dropped = f", {stats['dropped_turns']} old turns left out" if stats.get("dropped_turns") else ""
-    return (f"{stats.get('ttft_ms', 0):.0f} ms to the first token · {stats.get('tok_per_s', 0):.1f} tok/s · "
-            f"{stats.get('completion_tokens', 0)} tokens{ending.get(done.get('finish', ''), '')}{dropped}")
-
-
-def _answer_once(conversation: Conversation, text: str, ref: str, as_json: bool) -> int:
-    tools: list[dict[str, Any]] = []
-
-    def collect(event: dict[str, Any]) -> None:
-        if event.get("event") == "tool":
-            tools.append({"phase": event.get("phase"), "text": event.get("text")})
-
-    answer, done = conversation.ask(text, collect if as_json else _stream)
+def _once(talk: Talk, text: str, ref: str, as_json: bool) -> int:
+    turn = talk.ask(text, (lambda event: None) if as_json else _stream)
+    if turn.trouble:
+        raise ConsoleError(turn.trouble.text, turn.trouble.next)
     if as_json:
-        emit_json({"model": ref, "prompt": text, "text": answer, "finish": done.get("finish"), "tools": tools,
-                   "stats": done.get("stats", {})})
+        tools = [{"phase": part.kind, "text": part.text} for part in turn.parts if part.kind != "text"]
+        emit_json({"model": ref, "prompt": text, "text": turn.text, "finish": turn.finish, "tools": tools,
+                   "stats": turn.stats})
     else:
         click.echo()
-        note(figures(done))
-    return Exit.INTERRUPTED if done.get("finish") == "cancelled" else Exit.OK
+        note(figures(turn))
+    return Exit.INTERRUPTED if turn.finish == "cancelled" else Exit.OK
 
 
-def _talk(conversation: Conversation) -> int:
-    """Turns until end of input; ctrl-c stops an answer, ctrl-d leaves."""
+def figures(turn: Turn) -> str:
+    """Time to the first token, speed, length, and why it ended when that was not by itself."""
+    stats = turn.stats
+    dropped = f", {stats['dropped_turns']} old messages left out" if stats.get("dropped_turns") else ""
+    return (f"{stats.get('ttft_ms', 0):.0f} ms to the first token · {stats.get('tok_per_s', 0):.1f} tok/s · "
+            f"{stats.get('completion_tokens', 0)} tokens{_FINISH.get(turn.finish, '')}{dropped}")
+
+
+def _converse(talk: Talk) -> int:
+    """Turns until the end of input. What goes wrong with one turn is said, and the conversation goes on."""
     note("ctrl-c stops an answer, ctrl-d leaves")
     while True:
         try:
@@ -231,6 +162,6 @@ def _talk(conversation: Conversation) -> int:
             click.echo(err=True)
             return Exit.OK
         if text:
-            _, done = conversation.ask(text, _stream)
+            turn = talk.ask(text, _stream)
             click.echo()
-            note(figures(done))
+            note(f"{turn.trouble.text}; {turn.trouble.next}" if turn.trouble else figures(turn))

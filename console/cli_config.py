@@ -25,11 +25,13 @@ def config_show(as_json: bool) -> None:
         emit_json({"settings": {name: {"value": value, "from": origin} for name, value, origin, _ in settings.rows()},
                    "paths": _paths(), "secrets": secrets_present()})
         return
-    table(("setting", "value", "from", "meaning"), [(name, repr(value), origin, text) for name, value, origin, text in settings.rows()])
+    table(("setting", "value", "from", "meaning"),
+          [(name, repr(value), origin, text) for name, value, origin, text in settings.rows()])
     line("")
     table(("path", "where", "from"), [(name, row["path"], row["from"]) for name, row in _paths().items()])
     line("")
-    table(("secret", "in the environment"), [(name, "yes" if there else "no") for name, there in secrets_present().items()])
+    table(("secret", "in the environment"),
+          [(name, "yes" if there else "no") for name, there in secrets_present().items()])
 
 
 @config.command("path")

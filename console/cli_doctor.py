@@ -29,8 +29,9 @@ def doctor(ctx: click.Context, as_json: bool) -> int:
             workspace.ingest()
             states = workspace.operator.states(workspace.queries.runs(1000))
             lost = [run for run, state in states.items() if state.word in TROUBLE]
-            text = f"{len(states)} known" + (f"; {len(lost)} failed, silent or lost: {', '.join(lost[:3])}" if lost else "")
-            findings.append(Finding("ok", "runs", text, "llmconsole run show RUN says why" if lost else ""))
+            worry = f"; {len(lost)} failed, silent or lost: {', '.join(lost[:3])}" if lost else ""
+            hint = "llmconsole run show RUN says why" if lost else ""
+            findings.append(Finding("ok", "runs", f"{len(states)} known{worry}", hint))
     except (ConsoleError, OSError) as error:
         findings.append(Finding(PROBLEM, "run log", str(error), getattr(error, "next", "")))
     findings = [*examine(place, owner), *findings]

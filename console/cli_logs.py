@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _PIECE, _POLL_S, _STATE_EVERY_S = 1 << 18, 0.2, 1.0
 
 
-def print_log(ctx: click.Context, run_id: str, target: str, path: str, stage: str | None, lines: int, follow: bool) -> int:
+def print_log(run_id: str, target: str, path: str, stage: str | None, lines: int, follow: bool) -> int:
     """Print the last `lines` (0: all) of a log; with `follow`, and of the logs of later stages, until the run ends."""
     host, folder = host_for(target), RunDir(Path(path))
     file = _chosen(host, folder, run_id, stage)
@@ -50,16 +50,18 @@ def _chosen(host: Host, folder: RunDir, run_id: str, stage: str | None) -> str |
     wanted = stage.replace("-", "_")
     matches = [log for log in logs if wanted in (_stage_of(log).replace("-", "_"), _stage_of(log).partition("-")[2])]
     if not matches:
-        raise NotFound(f"{run_id} has no log of a stage {stage!r}", f"it has: {', '.join(map(_stage_of, logs)) or 'none yet'}")
+        known = ", ".join(map(_stage_of, logs)) or "none yet"
+        raise NotFound(f"{run_id} has no log of a stage {stage!r}", f"it has: {known}")
     return matches[-1]
 
 
 def _files(host: Host, folder: str, prefix: str = "") -> list[str]:
     """The log files in a folder, in order."""
     try:
-        return [f"{folder}/{name}" for name in host.listdir(folder) if name.startswith(prefix) and name.endswith(".log")]
+        names = host.listdir(folder)
     except NoSuchFile:
         return []
+    return [f"{folder}/{name}" for name in names if name.startswith(prefix) and name.endswith(".log")]
 
 
 def _stage_of(log: str) -> str:
@@ -99,7 +101,8 @@ def _print_from(host: Host, file: str, offset: int) -> int:
     return offset
 
 
-def _follow(host: Host, folder: RunDir, file: str | None, offset: int, stage: str | None, alive: Callable[[], bool]) -> None:
+def _follow(host: Host, folder: RunDir, file: str | None, offset: int, stage: str | None,
+            alive: Callable[[], bool]) -> None:
     next_look = 0.0
     while True:
         ended = False

@@ -11,7 +11,7 @@ from console.runlog.queries import Queries
 from console.workspace import Workspace
 
 _POINTS = """
-SELECT stage, step, t, value, attempt FROM points JOIN series ON series.key = points.series
+SELECT stage, step, t, value, points.attempt FROM points JOIN series ON series.key = points.series
 JOIN runs ON runs.key = series.run WHERE runs.id = ?1 AND name = ?2 AND (?3 IS NULL OR stage = ?3) ORDER BY at
 """
 
@@ -56,5 +56,6 @@ def stage_id(queries: Queries, run_id: str, word: str) -> str:
     if not matches:
         known = [s.id for s in stages]
         close = difflib.get_close_matches(word, [*known, *(s.stage for s in stages)], n=1, cutoff=0.4)
-        raise NotFound(f"{run_id} has no stage {word!r}", f"did you mean {close[0]}?" if close else f"it has: {', '.join(known)}")
+        hint = f"did you mean {close[0]}?" if close else f"it has: {', '.join(known)}"
+        raise NotFound(f"{run_id} has no stage {word!r}", hint)
     return matches[-1]

@@ -1,4 +1,4 @@
-"""How verbs print: facts to stdout, commentary to stderr, JSON that any program reads, text that cannot harm a terminal."""
+"""How verbs print: facts to stdout, commentary to stderr, JSON for any program, text that cannot harm a terminal."""
 
 from __future__ import annotations
 
@@ -33,7 +33,12 @@ def emit_json_line(value: Any) -> None:
 
 
 def _ascii(text: str) -> str:
-    return "".join(c if " " <= c <= "~" or c == "\n" else json.dumps(c)[1:-1] if c != "\x7f" else "\\u007f" for c in text)
+    return "".join(c if " " <= c <= "~" or c == "\n" else _escaped(c) for c in text)
+
+
+def _escaped(character: str) -> str:
+    """As JSON writes it; DEL is the one control character that JSON lets through."""
+    return "\\u007f" if character == "\x7f" else json.dumps(character)[1:-1]
 
 
 def plain(value: Any) -> Any:

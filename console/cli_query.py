@@ -1,8 +1,9 @@
-"""`query`: SQL over the run log, for questions that no screen asks. Nothing can be changed by it, however it is written."""
+"""`query`: SQL over the run log, for questions that no screen asks. However it is written, it changes nothing."""
 
 from __future__ import annotations
 
 import sqlite3
+import sys
 import time
 from typing import Any
 from urllib.parse import quote
@@ -27,16 +28,16 @@ class _TookTooLong(ConsoleError):
 @click.argument("sql")
 @json_option
 @click.option("--jsonl", is_flag=True, help="Print one JSON object per row.")
-@click.option("--timeout", type=float, default=30.0, show_default=True, help="Seconds after which the query is given up.")
+@click.option("--timeout", type=float, default=30.0, show_default=True, help="Seconds until it is given up.")
 @click.pass_context
 def query(ctx: click.Context, sql: str, as_json: bool, jsonl: bool, timeout: float) -> None:
     """Read the run log with SQL; `-` reads the statement from stdin.
 
-    Tables: runs, stages, events, series, points, checkpoints, the view metrics (run, stage, name, attempt, step, t, value),
-    and ledger.intents, ledger.attempts. Without --json rows are printed as tab-separated values.
+    Tables: runs, stages, events, series, points, checkpoints; ledger.intents, ledger.attempts; and the view metrics
+    (run, stage, name, attempt, step, t, value). Without --json rows are printed as tab-separated values.
     """
     if sql == "-":
-        sql = click.get_text_stream("stdin").read()
+        sql = sys.stdin.read()
     with fresh_workspace(ctx) as workspace:
         connection = open_reader(workspace.home.runlog)
         try:
@@ -62,7 +63,7 @@ def _execute(connection: sqlite3.Connection, sql: str, timeout: float) -> sqlite
 
 def _cause(error: Exception, timeout: float) -> ConsoleError:
     if "interrupted" in str(error):
-        return _TookTooLong(f"the query was given up after {timeout:g} s", "ask for less, or give it more with --timeout")
+        return _TookTooLong(f"the query was given up after {timeout:g} s", "ask for less, or give it --timeout")
     if "not authorized" in str(error) or "readonly" in str(error) or "prohibited" in str(error):
         return UsageProblem(f"refused, because query only reads: {error}")
     return UsageProblem(f"SQL: {error}", "llmconsole query \"SELECT name, sql FROM sqlite_master\" shows the tables")

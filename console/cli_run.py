@@ -15,6 +15,7 @@ from console.runstate import RunState, Word
 
 if TYPE_CHECKING:
     from console.plan import Plan
+    from console.runlog.queries import Latest, Queries, Run, Stage
     from console.workspace import Workspace
 
 
@@ -26,7 +27,7 @@ def run() -> None:
 @run.command("start")
 @click.argument("recipe", required=False)
 @click.option("--target", help="The machine to run on.  [default: this machine]")
-@click.option("--set", "overrides", multiple=True, metavar="STAGE.KEY=VALUE", help="Change one setting; may be repeated.")
+@click.option("--set", "overrides", multiple=True, metavar="STAGE.KEY=VALUE", help="Change one setting; repeatable.")
 @click.option("--id", "run_id", help="The run's id; starting the same id again changes nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Say what would happen, and stop.")
@@ -34,15 +35,16 @@ def run() -> None:
 @click.option("--timeout", type=float, help="With --wait: seconds after which to stop waiting.")
 @json_option
 @click.pass_context
-def run_start(ctx: click.Context, recipe: str | None, target: str | None, overrides: tuple[str, ...], run_id: str | None,
-              yes: bool, dry_run: bool, wait: bool, timeout: float | None, as_json: bool) -> int:
+def run_start(ctx: click.Context, recipe: str | None, target: str | None, overrides: tuple[str, ...],
+              run_id: str | None, yes: bool, dry_run: bool, wait: bool, timeout: float | None, as_json: bool) -> int:
     """Start a recipe. RECIPE is a name from `recipe list` or a .toml file; without it, the one that `s` starts."""
     from console.paths import Home, home
     from console.settings import load
 
     settings = load(Home(home()).config)
     with fresh_workspace(ctx, patience=0.5) as workspace:
-        plan = workspace.operator.plan(recipe or settings.run.recipe, target or settings.run.target, _pairs(overrides), run_id)
+        plan = workspace.operator.plan(recipe or settings.run.recipe, target or settings.run.target,
+                                       _pairs(overrides), run_id)
         _print_plan(plan)
         if dry_run:
             if as_json:
@@ -76,9 +78,12 @@ def _pairs(overrides: tuple[str, ...]) -> dict[str, str]:
 
 
 def _print_plan(plan: Plan) -> None:
-    time = "a time that nobody has measured on such a machine" if plan.minutes is None else f"about {plan.minutes:g} min"
+    from console.plan import gigabytes
+
+    time = "a time that nobody has measured here" if plan.minutes is None else f"about {plan.minutes:g} min"
     note(f"{plan.title} on {plan.target_title}: {', '.join(s.title for s in plan.stages)}")
-    note(f"takes {time} and {plan.disk_needed / 1e9:.1f} GB of disk ({plan.disk_free / 1e9:.1f} GB free), costs ${plan.usd:.2f}")
+    note(f"takes {time} and {gigabytes(plan.disk_needed)} of disk ({gigabytes(plan.disk_free)} free), "
+         f"costs ${plan.usd:.2f}")
     note(f"files go to {plan.path}")
     for warning in plan.warnings:
         note(f"note: {warning}")
@@ -111,7 +116,7 @@ def run_list(ctx: click.Context, limit: int, as_json: bool) -> None:
             duration(r.ended - r.started if r.ended and r.started else None)) for r in runs])
 
 
-def _facts(row: Any, state: RunState) -> dict[str, Any]:
+def _facts(row: Run, state: RunState) -> dict[str, Any]:
     import dataclasses
 
     return {**dataclasses.asdict(row), "state": state.word.value, "alive": state.alive}
@@ -135,17 +140,19 @@ def run_facts(workspace: Workspace, run_id: str) -> dict[str, Any]:
     """Everything that `run show --json` and `run wait --json` print."""
     queries, state = workspace.queries, workspace.operator.state(run_id)
     row = queries.run(run_id)
-    stages = [{**_stage_facts(s), "metrics": {name: latest.value for name, latest in queries.latest_metrics(run_id, s.id).items()}}
-              for s in queries.stages(run_id)]
-    return {**(_facts(row, state) if row else {"id": run_id, "state": state.word.value}), "path": workspace.operator.locate(run_id)[1],
-            "text": state.text, "next": state.next, "exit_code": state.exit_code, "log_tail": state.log_tail, "stages": stages,
-            "checkpoints": queries.checkpoints(run_id), "evals": queries.evals(run_id), "alerts": queries.alerts(run_id)}
+    known = _facts(row, state) if row else {"id": run_id, "state": state.word.value}
+    return {**known, "path": workspace.operator.locate(run_id)[1], "text": state.text, "next": state.next,
+            "exit_code": state.exit_code, "log_tail": state.log_tail,
+            "stages": [_stage_facts(queries, run_id, stage) for stage in queries.stages(run_id)],
+            "checkpoints": queries.checkpoints(run_id), "evals": queries.evals(run_id),
+            "alerts": queries.alerts(run_id)}
 
 
-def _stage_facts(stage: Any) -> dict[str, Any]:
+def _stage_facts(queries: Queries, run_id: str, stage: Stage) -> dict[str, Any]:
     import dataclasses
 
-    return {**dataclasses.asdict(stage), "fraction": stage.fraction}
+    latest = {name: found.value for name, found in queries.latest_metrics(run_id, stage.id).items()}
+    return {**dataclasses.asdict(stage), "fraction": stage.fraction, "metrics": latest}
 
 
 def _print_run(workspace: Workspace, run_id: str) -> None:
@@ -167,7 +174,7 @@ def _print_run(workspace: Workspace, run_id: str) -> None:
             line(f"  {text}")
 
 
-def _result(latest: dict[str, Any]) -> str:
+def _result(latest: dict[str, Latest]) -> str:
     shown = [name for name in ("val_bpb", "train_bpb", "loss", "accuracy") if name in latest]
     return " ".join(f"{name} {latest[name].value:.4g}" for name in shown) or "-"
 
@@ -261,4 +268,4 @@ def run_logs(ctx: click.Context, run_id: str | None, stage: str | None, lines: i
     with fresh_workspace(ctx) as workspace:
         chosen = chosen_run(workspace, run_id)
         target, path = workspace.operator.locate(chosen)
-    return print_log(ctx, chosen, target, path, stage, lines, follow)
+    return print_log(chosen, target, path, stage, lines, follow)

@@ -39,12 +39,13 @@ def _facts(ctx: click.Context, offline: bool) -> dict[str, Any]:
         shown = [r for position, r in enumerate(runs) if position == 0 or states[r.id].alive]
         stages = {r.id: {s.id: s for s in workspace.queries.stages(r.id)} for r in shown}
         owner = workspace.owner
-    rows = []
+    rows: list[dict[str, Any]] = []
     for row in shown:
         state, stage = states[row.id], stages[row.id].get(row.last_stage or "")
-        rows.append({"run": row.id, "state": state.word, "text": state.text, "next": state.next, "stage": row.last_stage,
-                     "fraction": stage.fraction if stage else None, "eta_s": stage.eta_s if stage else None,
-                     "stages_done": row.stages_done, "stages_total": row.stages_total, "last_sign": state.last_sign})
+        rows.append({"run": row.id, "state": state.word, "text": state.text, "next": state.next,
+                     "stage": row.last_stage, "fraction": stage.fraction if stage else None,
+                     "eta_s": stage.eta_s if stage else None, "stages_done": row.stages_done,
+                     "stages_total": row.stages_total, "last_sign": state.last_sign})
     return {"runs": rows, "runs_known": len(runs), "healthy": not any(row["state"] in TROUBLE for row in rows),
             "owner": str(owner) if owner else None, "home": str(workspace.home.path)}
 

@@ -1,4 +1,4 @@
-"""Waiting for a run's end, with one line of commentary per stage. Holds no lock, so a screen may be opened meanwhile."""
+"""Waiting for a run's end, with a line of commentary per stage. Holds no lock, so a screen may be opened meanwhile."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class Finding:
 def examine(home: Home, owner: str = "") -> Iterator[Finding]:
     """Every finding, cheap ones first. `owner` says who else has the run log open."""
     checks: tuple[Callable[[], Iterator[Finding]], ...] = (
-        _versions, _computing, lambda: _memory(), lambda: _folders(home), lambda: _owner(owner), lambda: _settings(home),
+        _versions, _computing, _memory, lambda: _folders(home), lambda: _owner(owner), lambda: _settings(home),
         lambda: _databases(home), lambda: _recipes(home), _models, _terminal)
     for check in checks:
         yield from check()
@@ -49,14 +49,14 @@ def _versions() -> Iterator[Finding]:
     yield Finding(OK, "version", f"llmconsole {ours}, Python {sys.version.split()[0]}, {sys.platform}")
     torch = machine.version_of("torch")
     if torch is None:
-        yield Finding(PROBLEM, "torch", "torch is not installed, so nothing can be trained or talked to", "pip install torch")
+        yield Finding(PROBLEM, "torch", "not installed, so nothing can be trained or talked to", "pip install torch")
     else:
         yield Finding(OK, "torch", f"torch {torch}")
 
 
 def _computing() -> Iterator[Finding]:
     gpus = machine.gpus()
-    found = ", ".join(gpu.name for gpu in gpus) if gpus else "no NVIDIA GPU: training uses the CPU, which is fine for tiny"
+    found = ", ".join(gpu.name for gpu in gpus) if gpus else "no NVIDIA GPU: the CPU trains, fine for tiny"
     yield Finding(OK, "compute", f"{machine.cpu_model()}, {machine.cores()} cores; {found}")
 
 
@@ -128,7 +128,7 @@ def _models() -> Iterator[Finding]:
     orphans = [p.name for p in _run_folders() if not (p / "run.json").exists()]
     if orphans:
         yield Finding(WARNING, "runs", f"{len(orphans)} folders below {runs_dir(base_dir())} have no run.json: "
-                      f"{', '.join(orphans[:3])}", "they are not ours, or a start was interrupted; delete them when unneeded")
+                      f"{', '.join(orphans[:3])}", "not ours, or a start was interrupted; delete what you do not need")
 
 
 def _run_folders() -> list[Path]:

@@ -62,8 +62,8 @@ class Ledger:
     def intend(self, run: str, attempt: int, action: str, target: str, detail: dict[str, Any]) -> Intent:
         """Write a decision down, or find it written already: the same run, attempt and action is the same decision."""
         with self._guard, transaction(self._writer()) as db:
-            db.execute("INSERT OR IGNORE INTO intents (run, attempt, action, target, detail, created) VALUES (?,?,?,?,?,?)",
-                       (run, attempt, action, target, dump(detail), time.time()))
+            db.execute("INSERT OR IGNORE INTO intents (run, attempt, action, target, detail, created) "
+                       "VALUES (?,?,?,?,?,?)", (run, attempt, action, target, dump(detail), time.time()))
             row = db.execute(_INTENT + "WHERE run=? AND attempt=? AND action=?", (run, attempt, action)).fetchone()
         return _intent(row)
 
@@ -88,7 +88,8 @@ class Ledger:
 
     def last_launch(self, run: str) -> Intent | None:
         """The newest decision to start or resume this run."""
-        row = self._reader().execute(_INTENT + _LAUNCHES + "AND run = ? ORDER BY attempt DESC LIMIT 1", (run,)).fetchone()
+        newest = _INTENT + _LAUNCHES + "AND run = ? ORDER BY attempt DESC LIMIT 1"
+        row = self._reader().execute(newest, (run,)).fetchone()
         return _intent(row) if row else None
 
     def last_launches(self) -> dict[str, Intent]:

@@ -123,11 +123,11 @@ def _problems(run: str, base: str, needed: int, facts: Mapping[str, Any]) -> tup
     if not valid_run_id(run):
         found.append(f"{run!r} cannot be a run's id: use letters, digits, '.', '_' and '-', at most 80")
     if facts["free"] < needed:
-        found.append(f"the run needs about {gigabytes(needed)} of disk and {base} has {gigabytes(facts['free'])} free, so it "
-                     "would stop half way; free some space or point NANOCHAT_BASE_DIR to a larger disk")
+        found.append(f"the run needs about {gigabytes(needed)} of disk and {base} has {gigabytes(facts['free'])} free, "
+                     "so it would stop half way; free some space or point NANOCHAT_BASE_DIR to a larger disk")
     if not facts["writable"]:
-        found.append(f"{base} cannot be written, and everything that a run makes goes there; point NANOCHAT_BASE_DIR to a "
-                     "folder of yours")
+        found.append(f"{base} cannot be written, and everything that a run makes goes there; point NANOCHAT_BASE_DIR "
+                     "to a folder of yours")
     return tuple(found)
 
 

@@ -115,8 +115,8 @@ def explain(word: Word, exit_code: int | None, stage: str | None, last_sign: flo
         Word.FINISHED: ("Finished; every stage is done", "press 5 to chat (llmconsole chat)"),
         Word.FAILED: (f"FAILED{describe_exit(exit_code)}{where}{because}", again),
         Word.STOPPED: (f"Stopped on request{where}; what was done is saved", again),
-        Word.LOST: (f"LOST{where}: attempt {attempt} vanished without an exit record (killed, or the machine restarted); "
-                    f"last sign of life {ago}", again),
+        Word.LOST: (f"LOST{where}: attempt {attempt} vanished without an exit record (killed, or the machine "
+                    f"restarted); last sign of life {ago}", again),
     }[word]
 
 

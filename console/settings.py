@@ -1,4 +1,4 @@
-"""A person's taste, from config.toml in the console's folder: strictly checked, and each value knows where it came from.
+"""A person's taste, from config.toml in the console's folder: strictly checked, each value with its origin.
 
 Science lives in recipes, machines in targets, and secrets only in the environment or the keyring: none of them is here.
 """
@@ -59,8 +59,8 @@ _SECTIONS: dict[str, type] = {"chat": ChatSettings, "run": RunSettings}
 
 
 def load(path: Path) -> Settings:
-    """The settings in `path`, defaults where it says nothing or is not there. Raises UsageProblem with file and line."""
-    from engine.toml_lines import TOMLDecodeError, line_numbers, loads  # costs start time, and most verbs need no settings
+    """The settings in `path`; defaults where it says nothing or is not there. Raises UsageProblem with file, line."""
+    from engine.toml_lines import TOMLDecodeError, line_numbers, loads  # here, because most verbs need no settings
 
     try:
         text = path.read_text(encoding="utf-8")
@@ -68,7 +68,7 @@ def load(path: Path) -> Settings:
     except FileNotFoundError:
         return Settings(file=path)
     except (TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UsageProblem(f"{path}: not TOML: {error}", "correct the file, or move it away to use the defaults") from None
+        raise UsageProblem(f"{path}: not TOML: {error}", "correct it, or move it away to use the defaults") from None
     lines = line_numbers(text)
     sections = {name: _section(path, lines, name, values) for name, values in table.items()}
     origins = {f"{name}.{key}": lines.get((name, key), 0) for name in sections for key in table[name]}
@@ -79,7 +79,7 @@ def _section(path: Path, lines: Mapping[Any, int], name: str, values: Any) -> An
     if name not in _SECTIONS:
         raise UsageProblem(f"{path}:{lines.get((name,), 1)}: unknown section {name!r}{nearest(name, list(_SECTIONS))}")
     if not isinstance(values, dict):
-        raise UsageProblem(f"{path}:{lines.get((name,), 1)}: {name} is a section: write [{name}] and its settings below")
+        raise UsageProblem(f"{path}:{lines.get((name,), 1)}: {name} is a section: write [{name}], its settings below")
     known = {f.name for f in fields(_SECTIONS[name])}
     for key, value in values.items():
         line = lines.get((name, key), 1)

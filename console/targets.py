@@ -18,5 +18,6 @@ def host_for(target: str) -> Host:
     from remote.local import LocalHost
 
     if target != LOCAL:
-        raise NotFound(f"no target is called {target!r}; known: {', '.join(TITLES)}", "leave --target out to use this machine")
+        raise NotFound(f"no target is called {target!r}; known: {', '.join(TITLES)}",
+                       "leave --target out to use this machine")
     return LocalHost()

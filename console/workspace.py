@@ -42,7 +42,8 @@ class Owner:
     command: str
 
     def __str__(self) -> str:
-        return f"{self.command} (pid {self.pid} on {self.host}, since {time.strftime('%H:%M:%S', time.localtime(self.since))})"
+        since = time.strftime("%H:%M:%S", time.localtime(self.since))
+        return f"{self.command} (pid {self.pid} on {self.host}, since {since})"
 
 
 class Workspace:
@@ -181,8 +182,8 @@ class Workspace:
         path = self.home.runlog
         if reason := _damage(path, crashed):
             kept = _set_aside(path)
-            self.notices.append(f"The run log was damaged ({reason}). It was kept as {kept.name} and is rebuilt from the "
-                                "run folders.")
+            self.notices.append(f"The run log was damaged ({reason}). It was kept as {kept.name} and is rebuilt from "
+                                "the run folders.")
         self.runlog = open_writer(path, synchronous="NORMAL")
         migrations.migrate(self.runlog, path, migrations.RUNLOG)
 
@@ -191,8 +192,8 @@ class Workspace:
         path = self.home.ledger
         if reason := _damage(path, crashed):
             kept = _set_aside(path)
-            self.notices.append(f"The ledger was damaged ({reason}). It was kept as {kept.name}; a new one was begun, so "
-                                "starts that were pending are not carried out.")
+            self.notices.append(f"The ledger was damaged ({reason}). It was kept as {kept.name}; a new one was begun, "
+                                "so starts that were pending are not carried out.")
         self.ledger = open_writer(path, synchronous="FULL")
         migrations.migrate(self.ledger, path, migrations.LEDGER)
 

@@ -17,7 +17,8 @@ from engine.events import Event
 _ENDINGS = ("finished", "failed", "stopped")
 
 
-def describe(connection: sqlite3.Connection, run_id: str, target: str, path: str, description: Mapping[str, Any]) -> int:
+def describe(connection: sqlite3.Connection, run_id: str, target: str, path: str,
+             description: Mapping[str, Any]) -> int:
     """Put a run and its stages, as run.json has them, into the tables; its key. Knows a run again by its id."""
     row = (target, path, str(description.get("recipe", "")), str(description.get("title", "")),
            float(description.get("created") or 0.0), str(description.get("software", "")), dump(description))
@@ -25,9 +26,7 @@ def describe(connection: sqlite3.Connection, run_id: str, target: str, path: str
         "INSERT INTO runs (id, target, path, recipe, title, created, software, description) VALUES (?,?,?,?,?,?,?,?) "
         "ON CONFLICT (id) DO UPDATE SET target=excluded.target, path=excluded.path", (run_id, *row))
     key = connection.execute("SELECT key FROM runs WHERE id = ?", (run_id,)).fetchone()[0]
-    for position, stage in enumerate(description.get("stages") or (), 1):
-        _ensure_stage(connection, key, str(stage["id"]), position, str(stage.get("stage", "")), str(stage.get("title", "")),
-                      stage.get("args") or {})
+    _ensure_stages(connection, key, description)
     return int(key)
 
 
@@ -35,10 +34,11 @@ def forget(connection: sqlite3.Connection, key: int) -> None:
     """Drop what the run's events said, to read them again from the first byte."""
     for table in ("events", "series", "checkpoints"):
         connection.execute(f"DELETE FROM {table} WHERE run = ?", (key,))
-    connection.execute("UPDATE stages SET state='waiting', attempt=0, started=NULL, ended=NULL, seconds=NULL, exit_code=NULL, "
-                       "reason=NULL, resumed=0, done=NULL, total=NULL, unit=NULL, eta_s=NULL, config='{}' WHERE run=?", (key,))
-    connection.execute("UPDATE runs SET attempt=0, reported=NULL, started=NULL, ended=NULL, exit_code=NULL, reason=NULL, "
-                       "last_event=NULL, last_stage=NULL WHERE key = ?", (key,))
+    connection.execute("UPDATE stages SET state='waiting', attempt=0, started=NULL, ended=NULL, seconds=NULL, "
+                       "exit_code=NULL, reason=NULL, resumed=0, done=NULL, total=NULL, unit=NULL, eta_s=NULL, "
+                       "config='{}' WHERE run=?", (key,))
+    connection.execute("UPDATE runs SET attempt=0, reported=NULL, started=NULL, ended=NULL, exit_code=NULL, "
+                       "reason=NULL, last_event=NULL, last_stage=NULL WHERE key = ?", (key,))
 
 
 class Applier:
@@ -58,21 +58,19 @@ class Applier:
         elif event.kind in self._kinds:
             self._kinds[event.kind](event)
         if event.kind != "metric" and not _is_progress(event):
-            self._db.execute("INSERT OR REPLACE INTO events VALUES (?,?,?,?,?,?,?,?)",
-                             (self._run, at, event.attempt, event.t, event.kind, event.stage, event.step, dump(event.data)))
-        self._db.execute("UPDATE runs SET last_event = max(coalesce(last_event, 0), ?), attempt = max(attempt, ?) WHERE key = ?",
-                         (event.t, event.attempt, self._run))
+            row = (self._run, at, event.attempt, event.t, event.kind, event.stage, event.step, dump(event.data))
+            self._db.execute("INSERT OR REPLACE INTO events VALUES (?,?,?,?,?,?,?,?)", row)
+        self._db.execute("UPDATE runs SET last_event = max(coalesce(last_event, 0), ?), attempt = max(attempt, ?) "
+                         "WHERE key = ?", (event.t, event.attempt, self._run))
         return rows + 2
 
     def _on_run(self, event: Event) -> None:
         data, state = event.data, event.data.get("state")
         if state == "started":
-            for position, stage in enumerate(data.get("stages") or (), 1):
-                _ensure_stage(self._db, self._run, str(stage["id"]), position, str(stage.get("stage", "")),
-                              str(stage.get("title", "")), stage.get("args") or {})
+            _ensure_stages(self._db, self._run, data)
             self._db.execute("UPDATE stages SET state='stopped' WHERE run=? AND state='started'", (self._run,))
-            self._db.execute("UPDATE runs SET reported='started', started=coalesce(started, ?), ended=NULL, exit_code=NULL, "
-                             "reason=NULL WHERE key=?", (event.t, self._run))
+            self._db.execute("UPDATE runs SET reported='started', started=coalesce(started, ?), ended=NULL, "
+                             "exit_code=NULL, reason=NULL WHERE key=?", (event.t, self._run))
         elif state in _ENDINGS:
             self._db.execute("UPDATE runs SET reported=?, ended=?, exit_code=?, reason=? WHERE key=?",
                              (state, event.t, _integer(data.get("exit_code")), _text(data.get("reason")), self._run))
@@ -88,16 +86,17 @@ class Applier:
         _ensure_stage(self._db, self._run, stage, int(data.get("index") or 0), stage.partition("-")[2] or stage,
                       str(data.get("title") or stage), {})
         if state == "started":
-            self._db.execute("UPDATE stages SET state='started', attempt=?, started=?, ended=NULL, seconds=NULL, exit_code=NULL, "
-                             "reason=NULL, resumed=?, done=NULL, total=NULL, eta_s=NULL, log=? WHERE run=? AND id=?",
+            self._db.execute("UPDATE stages SET state='started', attempt=?, started=?, ended=NULL, seconds=NULL, "
+                             "exit_code=NULL, reason=NULL, resumed=?, done=NULL, total=NULL, eta_s=NULL, log=? "
+                             "WHERE run=? AND id=?",
                              (event.attempt, event.t, int(bool(data.get("resumed"))), _text(data.get("log")), *where))
             self._db.execute("UPDATE runs SET last_stage=? WHERE key=?", (stage, self._run))
         elif state == "skipped":  # done by an earlier attempt, as its own events said
             self._db.execute("UPDATE stages SET state='skipped', ended=? WHERE run=? AND id=? AND state != 'finished'",
                              (event.t, *where))
         elif state in _ENDINGS:
-            self._db.execute("UPDATE stages SET state=?, ended=?, seconds=coalesce(?, seconds), exit_code=?, reason=?, eta_s=NULL, "
-                             "log=coalesce(?, log) WHERE run=? AND id=?",
+            self._db.execute("UPDATE stages SET state=?, ended=?, seconds=coalesce(?, seconds), exit_code=?, reason=?, "
+                             "eta_s=NULL, log=coalesce(?, log) WHERE run=? AND id=?",
                              (state, event.t, _real(data.get("seconds")), _integer(data.get("exit_code")),
                               _text(data.get("reason")), _text(data.get("log")), *where))
 
@@ -110,8 +109,9 @@ class Applier:
     def _on_checkpoint(self, event: Event) -> None:
         data = event.data
         self._db.execute("INSERT OR REPLACE INTO checkpoints VALUES (?,?,?,?,?,?,?,?,?)",
-                         (self._run, str(data.get("source", "")), str(data.get("tag", "")), event.step or 0, event.stage, event.t,
-                          str(data.get("dir", "")), _integer(data.get("bytes")) or 0, str(data.get("manifest") or "")))
+                         (self._run, str(data.get("source", "")), str(data.get("tag", "")), event.step or 0,
+                          event.stage, event.t, str(data.get("dir", "")), _integer(data.get("bytes")) or 0,
+                          str(data.get("manifest") or "")))
 
     def _numbers(self, event: Event, at: int) -> int:
         """Every number of the event becomes a point of the curve with its name."""
@@ -133,6 +133,13 @@ class Applier:
             known = self._series[stage, name] = self._db.execute(
                 "SELECT key FROM series WHERE run=? AND stage=? AND name=?", (self._run, stage, name)).fetchone()[0]
         return known
+
+
+def _ensure_stages(connection: sqlite3.Connection, run: int, description: Mapping[str, Any]) -> None:
+    """The stages that run.json or a run's first event lists, where they are not known yet."""
+    for position, stage in enumerate(description.get("stages") or (), 1):
+        _ensure_stage(connection, run, str(stage["id"]), position, str(stage.get("stage", "")),
+                      str(stage.get("title", "")), stage.get("args") or {})
 
 
 def _ensure_stage(connection: sqlite3.Connection, run: int, id: str, position: int, stage: str, title: str,

@@ -59,11 +59,8 @@ class Ingest:
             return []
         with self._workspace.guard:
             known = dict(self._db.execute("SELECT id, path FROM runs WHERE target = 'local'"))
-        found = []
-        for path in sorted(folder.iterdir()):
-            if known.get(path.name) != str(path) and valid_run_id(path.name) and self._add(RunDir(path)):
-                found.append(path.name)
-        return found
+        new = [RunDir(path) for path in sorted(folder.iterdir()) if known.get(path.name) != str(path)]
+        return [run.id for run in new if valid_run_id(run.id) and self._add(run)]
 
     def _add(self, run: RunDir) -> bool:
         try:
@@ -100,7 +97,8 @@ class Ingest:
         with self._workspace.guard, transaction(self._db):
             if inode is not None:
                 apply.forget(self._db, key)
-            self._db.execute("INSERT OR REPLACE INTO sources VALUES (?, ?, 0, ?, 0)", (key, stat.inode, (generation or 0) + 1))
+            self._db.execute("INSERT OR REPLACE INTO sources VALUES (?, ?, 0, ?, 0)",
+                             (key, stat.inode, (generation or 0) + 1))
         return 0
 
     def _read(self, host: Host, events: str, key: int, offset: int, size: int) -> int:

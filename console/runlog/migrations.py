@@ -67,7 +67,8 @@ CREATE TABLE stages (
     run INTEGER NOT NULL REFERENCES runs (key) ON DELETE CASCADE, id TEXT NOT NULL, position INTEGER NOT NULL,
     stage TEXT NOT NULL, title TEXT NOT NULL, args TEXT NOT NULL,
     state TEXT NOT NULL DEFAULT 'waiting', attempt INTEGER NOT NULL DEFAULT 0, started REAL, ended REAL, seconds REAL,
-    exit_code INTEGER, reason TEXT, resumed INTEGER NOT NULL DEFAULT 0, done REAL, total REAL, unit TEXT, eta_s REAL, log TEXT,
+    exit_code INTEGER, reason TEXT, resumed INTEGER NOT NULL DEFAULT 0, done REAL, total REAL, unit TEXT, eta_s REAL,
+    log TEXT,
     config TEXT NOT NULL DEFAULT '{}',
     PRIMARY KEY (run, id)
 ) STRICT, WITHOUT ROWID;
@@ -90,7 +91,8 @@ CREATE TABLE points (
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE checkpoints (
     run INTEGER NOT NULL REFERENCES runs (key) ON DELETE CASCADE, source TEXT NOT NULL, tag TEXT NOT NULL,
-    step INTEGER NOT NULL, stage TEXT, t REAL NOT NULL, dir TEXT NOT NULL, bytes INTEGER NOT NULL, manifest TEXT NOT NULL,
+    step INTEGER NOT NULL, stage TEXT, t REAL NOT NULL, dir TEXT NOT NULL, bytes INTEGER NOT NULL,
+    manifest TEXT NOT NULL,
     PRIMARY KEY (run, source, tag, step)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE sources (

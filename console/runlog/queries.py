@@ -191,14 +191,16 @@ class Queries:
 
     def metric_names(self, run_id: str, stage: str | None = None, source: str | None = None) -> list[str]:
         """Names of the curves of one stage or of the whole run; `source` is metric, eval or system, None means all."""
-        rows = self._all("SELECT DISTINCT name FROM series JOIN runs ON runs.key = series.run WHERE runs.id = ?1 "
-                         "AND (?2 IS NULL OR stage = ?2) AND (?3 IS NULL OR source = ?3) ORDER BY name", run_id, stage, source)
+        rows = self._all("SELECT DISTINCT name FROM series JOIN runs ON runs.key = series.run "
+                         "WHERE runs.id = ?1 AND (?2 IS NULL OR stage = ?2) AND (?3 IS NULL OR source = ?3) "
+                         "ORDER BY name", run_id, stage, source)
         return [row[0] for row in rows]
 
     def latest_metrics(self, run_id: str, stage: str) -> dict[str, Latest]:
         """The newest value of each curve of one stage, by name."""
-        rows = self._all("SELECT name, last_step, last_value, last_t, count FROM series JOIN runs ON runs.key = series.run "
-                         "WHERE runs.id = ? AND stage = ? ORDER BY name", run_id, stage)
+        rows = self._all("SELECT name, last_step, last_value, last_t, count FROM series "
+                         "JOIN runs ON runs.key = series.run WHERE runs.id = ? AND stage = ? ORDER BY name",
+                         run_id, stage)
         return {row[0]: Latest(row[0], row[1], _number(row[2]), row[3], row[4]) for row in rows}
 
     def evals(self, run_id: str, stage: str | None = None) -> list[Eval]:

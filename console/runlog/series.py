@@ -49,7 +49,8 @@ class Series:
     with that weight instead of the raw values, bias-corrected, and exact whatever the zoom.
     """
 
-    def __init__(self, queries: Queries, run: str, stage: str, name: str, *, x: str = "step", smooth: float = 0.0) -> None:
+    def __init__(self, queries: Queries, run: str, stage: str, name: str, *, x: str = "step",
+                 smooth: float = 0.0) -> None:
         self._queries, self._identity = queries, (run, stage, name)
         self._column = {"step": "coalesce(step, at)", "time": "t"}[x]
         self._by_time = x == "time"
@@ -69,7 +70,8 @@ class Series:
         connection = self._queries.connection()
         found = connection.execute(
             "SELECT series.key, generation FROM series JOIN runs ON runs.key = series.run "
-            "JOIN sources ON sources.run = runs.key WHERE runs.id = ? AND stage = ? AND name = ?", self._identity).fetchone()
+            "JOIN sources ON sources.run = runs.key WHERE runs.id = ? AND stage = ? AND name = ?",
+            self._identity).fetchone()
         changed = False
         if (found[0], found[1]) != (self._key, self._generation) if found else self._key is not None:
             changed = self.count > 0
@@ -78,8 +80,8 @@ class Series:
 
     def _read(self, connection: sqlite3.Connection) -> bool:
         grew = False
-        rows = connection.execute(f"SELECT at, {self._column}, value FROM points WHERE series = ? AND at > ? ORDER BY at",
-                                  (self._key, self._at))
+        new = f"SELECT at, {self._column}, value FROM points WHERE series = ? AND at > ? ORDER BY at"
+        rows = connection.execute(new, (self._key, self._at))
         while chunk := rows.fetchmany(_CHUNK):
             for _, x, value in chunk:
                 self._add(x, math.nan if value is None else value)

@@ -1,0 +1,152 @@
+"""How runs are now: from the run log, the ledger and, only where those cannot know, the box itself.
+
+It looks and changes nothing. The words come from `console.runstate`; what follows from them is `console.operator`'s.
+"""
+
+from __future__ import annotations
+
+import difflib
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from console import runstate
+from console.errors import NotFound
+from console.ledger import FAILED, Attempt, Intent, Ledger
+from console.runlog.queries import Queries, Run
+from console.runstate import RunState, Word
+from console.targets import LOCAL, host_for
+from engine.rundir import RunDir, base_dir, runs_dir, valid_run_id
+from remote import job
+from remote.errors import NoSuchFile
+
+if TYPE_CHECKING:
+    from remote.host import Host
+
+TAIL_LINES, _TAIL_BYTES = 20, 1 << 15
+_HOLD_S, _HOLD_WHILE_MOVING_S, _MOVING_S = 1.0, 15.0, 4.0
+_ENDED = ("finished", "failed", "stopped")
+
+
+class Lookout:
+    """Answers for many threads at once."""
+
+    def __init__(self, queries: Queries, ledger: Ledger) -> None:
+        self._queries, self._ledger = queries, ledger
+        self._seen: dict[str, tuple[float, job.JobState]] = {}
+
+    def forget(self, run_id: str) -> None:
+        """Something was just done to this run: do not answer from memory."""
+        self._seen.pop(run_id, None)
+
+    def locate(self, run_id: str) -> tuple[str, str]:
+        """Target and folder of a run. Raises NotFound with the nearest name."""
+        run = self._queries.run(run_id)
+        if run:
+            return run.target, run.path
+        for intent in self._ledger.intents(run_id):
+            return intent.target, str(intent.detail["path"])
+        folder = runs_dir(base_dir()) / run_id
+        if valid_run_id(run_id) and RunDir(folder).run_json.exists():
+            return LOCAL, str(folder)
+        known = [run.id for run in self._queries.runs()]
+        close = difflib.get_close_matches(run_id, known, n=1, cutoff=0.4)
+        others = "llmconsole run list shows all runs" if known else "there are no runs yet"
+        hint = f"did you mean {close[0]}?" if close else others
+        raise NotFound(f"no run is called {run_id!r}", hint)
+
+    def state(self, run_id: str, *, tail: bool = True) -> RunState:
+        """How the run is now, asked from the box where needed; `tail` adds the last lines of the stage's log."""
+        target, path = self.locate(run_id)
+        run = self._queries.run(run_id)
+        attempt, launch = self._ledger.last_attempt(run_id), self._ledger.last_launch(run_id)
+        state = self._state(run_id, target, path, run, attempt, launch, True)
+        if not tail:
+            return state
+        return replace(state, log_tail=self.log_tail(host_for(target), path, state.stage, state.attempt))
+
+    def states(self, runs: Iterable[Run], *, ask: bool = True) -> dict[str, RunState]:
+        """The states of many runs for a list; only those that have not reported an end cost a look at the box.
+
+        Without `ask` no box is looked at, and the age of the last known event decides.
+        """
+        attempts, launches = self._ledger.last_attempts(), self._ledger.last_launches()
+        return {r.id: self._state(r.id, r.target, r.path, r, attempts.get(r.id), launches.get(r.id), ask) for r in runs}
+
+    def _state(self, run_id: str, target: str, path: str, run: Run | None, launched: Attempt | None,
+               intent: Intent | None, ask: bool) -> RunState:
+        host, now = host_for(target), time.time()
+        number = max(launched.attempt if launched else 0, run.attempt if run else 0)
+        pending = intent is not None and intent.outcome is None
+        ended = run is not None and run.reported in _ENDED and run.attempt >= number
+        sign = self._last_sign(host, path, run, ask and not ended)
+        found = job.JobState("unknown")
+        if ask and not ended and not pending:
+            found = self._job(run_id, host, path, sign is not None and now - sign < _MOVING_S)
+            if found.state == "absent" and launched is None:
+                found = job.JobState("unknown")  # started by hand, or never
+        unlaunched = intent is not None and intent.attempt > number and not pending
+        word, code = runstate.derive(runstate.Facts(
+            pending=pending, never_launched=intent.outcome if intent and unlaunched else None, job=found.state,
+            exit_code=found.code if found.signal is None else -found.signal, stopping=found.stopping,
+            reported=run.reported if run and run.attempt >= number else None,
+            reported_exit=run.exit_code if run else None, last_sign=sign, now=now))
+        number = max(number, found.attempt or 0, intent.attempt if intent else 0, 1)
+        stage = run.last_stage if run else None
+        text, hint = runstate.explain(word, code, stage, sign, self._reason(run_id, run, word, intent), number, now)
+        if found.stopping and word in runstate.ALIVE:
+            text += "; it was asked to stop"
+        return RunState(run_id, word, number, code, stage, sign, text, hint)
+
+    def _job(self, run_id: str, host: Host, path: str, moving: bool) -> job.JobState:
+        """What the box says of the job. Asking starts a process there, so an answer is kept for a moment, and for
+        longer while fresh events or log lines show that the run is alive."""
+        held = self._seen.get(run_id)
+        age = time.monotonic() - held[0] if held else 0.0
+        if held is None or age > (_HOLD_WHILE_MOVING_S if moving and held[1].state == "running" else _HOLD_S):
+            held = self._seen[run_id] = (time.monotonic(), job.state(host, job_dir(path)))
+        return held[1]
+
+    def _last_sign(self, host: Host, path: str, run: Run | None, look: bool) -> float | None:
+        """The newest of: event known, event file changed, log changed."""
+        signs = [run.last_event] if run else []
+        if look:
+            folder = RunDir(Path(path))
+            files = [folder.events] + ([folder.stage_log(run.last_stage)] if run and run.last_stage else [])
+            signs += [found.mtime for found in (host.stat(str(file)) for file in files) if found]
+        return max((sign for sign in signs if sign), default=None)
+
+    def _reason(self, run_id: str, run: Run | None, word: Word, intent: Intent | None) -> str | None:
+        """Why it failed: in the stage's own words, else the supervisor's, else the launcher's."""
+        if word is not Word.FAILED:
+            return None
+        if intent and intent.outcome and intent.outcome.startswith(FAILED):
+            return f"it could not be launched: {intent.outcome[len(FAILED):]}"
+        alerts = [a for a in self._queries.alerts(run_id, limit=20)
+                  if a.data.get("level") == "error" and run is not None and a.attempt == run.attempt]
+        return str(alerts[-1].data.get("text", "")) if alerts else (run.reason if run else None)
+
+    def log_tail(self, host: Host, path: str, stage: str | None, attempt: int) -> tuple[str, ...]:
+        """The last lines of a stage's log, or of the supervisor's own output where no stage has written."""
+        folder = RunDir(Path(path))
+        for file in ([str(folder.stage_log(stage))] if stage else []) + [job_log(path, attempt)]:
+            found = host.stat(file)
+            if found and found.size:
+                try:
+                    data = host.read(file, max(0, found.size - _TAIL_BYTES), _TAIL_BYTES)
+                except NoSuchFile:
+                    continue
+                return tuple(data.decode("utf-8", "replace").splitlines()[-TAIL_LINES:])
+        return ()
+
+
+def job_dir(path: str) -> str:
+    """Where the job of the run in this folder keeps its identity, lock and exit record."""
+    return str(RunDir(Path(path)).job)
+
+
+def job_log(path: str, attempt: int) -> str:
+    """What the supervisor itself printed in one attempt, outside of any stage."""
+    return f"{job_dir(path)}/output.{attempt}.log"
