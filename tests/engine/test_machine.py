@@ -64,7 +64,8 @@ def test_facts_are_complete_and_fast(tmp_path: Path) -> None:
 
 
 def test_memory_of_a_tree_includes_its_children() -> None:
-    code = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'x = bytearray(range(256)) * 240_000; input()'])"
+    child = "x = bytearray(range(256)) * 240_000; input()"
+    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
     process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE)
     try:
         deadline = time.monotonic() + 20

@@ -40,7 +40,7 @@ while done < steps:
     saved.write_text(str(done))
     print("step", done, flush=True)
     if stop:
-        time.sleep(0.05)
+        time.sleep(2 if how == "slow" else 0.05)
         sys.exit(75)
 if how == "fail":
     print(*range(30), sep="\\n", flush=True)
@@ -207,16 +207,32 @@ def test_kill_9_of_the_supervisor_at_any_moment_loses_and_doubles_nothing(run: R
 
 
 def test_a_second_supervisor_is_turned_away_by_the_first_and_waits_for_an_orphan(run: RunDir, start: Start) -> None:
-    describe(run, stages=[{"id": "01-a", "stage": "a", "title": "A", "args": {"steps": 3, "seconds": 0.3}}])
+    describe(run, stages=[{"id": "01-a", "stage": "a", "title": "A", "args": {"steps": 40, "seconds": 0.1}}])
+    make_end(run, _01_a="slow")
     first = start()
     wait_until(lambda: saved(run, "01-a"))
     code, err = ended(start())
     assert code == 1 and f"process {first.pid} already drives this run" in err
     first.kill()
-    code, err = ended(start())
-    assert code == 0 and not (run.base / "overlap").exists()
+    last = start()
+    wait_until(lambda: [event.attempt for event in events(run)][-1] == 2)
+    last.send_signal(signal.SIGTERM)
+    code, err = ended(last)
+    assert code == 75 and not (run.base / "overlap").exists()
     assert "waiting until the stage of an earlier attempt has saved" in err
     assert [event.attempt for event in events(run) if event.data.get("state") == "started"] == [1, 1, 2, 2]
+
+
+def test_stopped_while_it_waits_for_an_orphan_is_stopped(run: RunDir, start: Start) -> None:
+    make_end(run, _02_b="slow")
+    first = start()
+    wait_until(lambda: saved(run, "02-b"))
+    first.kill()
+    second = start()
+    assert second.stderr is not None and "waiting" in second.stderr.readline()
+    second.send_signal(signal.SIGTERM)
+    assert ended(second)[0] == 75
+    assert {event.attempt for event in events(run)} == {1}
 
 
 def test_too_little_disk_is_said_before_anything_starts(run: RunDir, start: Start) -> None:
