@@ -13,7 +13,8 @@ ROOT = Path(__file__).parent.parent
 ROOMS = ("console", "engine", "remote")
 ALLOWED = {"console": {"remote", "engine"}, "engine": {"rustbpe"}, "remote": set()}
 HEAVY = ("torch", "pyarrow", "transformers", "huggingface_hub")
-TORCH_FREE = ("config", "context", "events", "rundir", "stage", "recipe", "pipeline", "machine", "catalog", "__main__")
+TORCH_FREE = ("config", "context", "events", "rundir", "stage", "recipe", "toml_lines", "pipeline", "machine",
+              "catalog", "__main__")
 VAGUE = {"utils", "util", "helpers", "helper", "common", "misc"}
 
 
