@@ -163,7 +163,8 @@ def keep(folder: Path, attempt: int, request: dict[str, Any], lock: int, said: i
     write_durably(folder / f"identity.{attempt}.json", {
         "attempt": attempt, "pid": os.getpid(), "start": process_start(os.getpid()), "boot": boot_id(),
         "host": os.uname().nodename, "started": time.time(), "argv": request["argv"]})
-    os.write(said, b"1")
+    with suppress(BrokenPipeError):  # the launcher is dead; its request is on disk all the same
+        os.write(said, b"1")
     os.close(said)
     os.close(lock)
     if sys.platform == "linux":  # orphans of the command become ours, so that a kill finds them
