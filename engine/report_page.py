@@ -33,7 +33,8 @@ def _header(card: Mapping[str, Any]) -> str:
 
 def _summary(sections: Mapping[str, Mapping[str, Any]]) -> str:
     rows = {"Validation bpb": {c: _data(sections, slug).get("Final validation bpb") for c, slug in _TRAININGS.items()},
-            "Training tokens": {c: _data(sections, slug).get("Number of training tokens") for c, slug in _TRAININGS.items()},
+            "Training tokens": {c: _data(sections, slug).get("Number of training tokens") for c,
+                                slug in _TRAININGS.items()},
             "Chat score": {c: _data(sections, f"chat-evaluation-{c.lower()}").get("Score") for c in COLUMNS}}
     columns = [c for c in COLUMNS if any(row[c] is not None for row in rows.values())]
     if not columns:
@@ -57,7 +58,8 @@ def _timing(timing: Mapping[str, Any]) -> str:
     if not timing["stages"]:
         return ""
     rows = [[s["title"], clock(s["seconds"])] for s in timing["stages"]]
-    lines = ["## Time and cost", "", table(["Stage", "Time"], rows), "", f"- Total wall clock time: {clock(timing['wall_clock_s'])}"]
+    lines = ["## Time and cost", "", table(["Stage", "Time"], rows), "",
+             f"- Total wall clock time: {clock(timing['wall_clock_s'])}"]
     if timing["cost_usd"] is not None:
         lines.append(f"- Cost: ${timing['cost_usd']:.2f} (this machine)")
     return "\n".join(lines)
@@ -65,7 +67,8 @@ def _timing(timing: Mapping[str, Any]) -> str:
 
 def section(part: Mapping[str, Any]) -> str:
     """One stage's section: its title, when it was written, and what it measured."""
-    return "\n".join([f"## {inline(part['title'])}", "", f"timestamp: {_when(part['time'])}", "", *_bullets(part["data"])])
+    return "\n".join([f"## {inline(part['title'])}", "", f"timestamp: {_when(part['time'])}", "",
+                      *_bullets(part["data"])])
 
 
 def _bullets(facts: Mapping[str, Any]) -> Iterator[str]:
@@ -89,7 +92,7 @@ def _item(item: Any) -> str:
 
 
 def value(name: str, fact: Any) -> str:
-    """A number as nanochat prints it (4 decimals, commas from 10,000), a score in percent, other text as code or as it is."""
+    """A number as nanochat prints it (4 decimals, commas from 10,000), a score in percent, other text by `inline`."""
     if fact is None:
         return "-"
     if isinstance(fact, bool):

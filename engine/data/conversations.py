@@ -30,7 +30,7 @@ class ConversationError(StageError):
 
 
 def read_conversations(path: Path) -> list[Conversation]:
-    """Every conversation of a file. Raises ConversationError at the first line that is none, StageError without file."""
+    """Every conversation of a file. Raises ConversationError at a line that is none, StageError without file."""
     return list(iterate(path))
 
 

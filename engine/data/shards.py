@@ -62,10 +62,14 @@ def write_shard(path: Path, documents: Sequence[str]) -> None:
 def documents(files: Sequence[Path]) -> Iterator[str]:
     """Every document of `files`, in order, one row group in memory at a time."""
     for path in files:
-        try:
-            shard = pq.ParquetFile(path)
-            for group in range(shard.num_row_groups):
-                yield from shard.read_row_group(group, columns=["text"]).column("text").to_pylist()
-        except (pa.ArrowInvalid, KeyError) as error:
-            raise StageError(f"{path} is not a readable shard: {error}", "delete it and run the dataset stage again",
-                             "data") from None
+        yield from _read(path)
+
+
+def _read(path: Path) -> Iterator[str]:
+    try:
+        shard = pq.ParquetFile(path)
+        for group in range(shard.num_row_groups):
+            yield from shard.read_row_group(group, columns=["text"]).column("text").to_pylist()
+    except (pa.ArrowInvalid, KeyError) as error:
+        raise StageError(f"{path} is not a readable shard: {error}", "delete it and run the dataset stage again",
+                         "data") from None

@@ -67,7 +67,8 @@ def _parts(config: Dataset, base: Path) -> Iterator[tuple[str, int, list[Path]]]
     training = corpus.texts(config.seed, "train", config.documents, config.python_share)
     yield "Training documents", len(training), list(_write_shards(base, training))
     held_out = set(training)
-    validation = [text for text in corpus.texts(config.seed, "val", VAL_DOCUMENTS, config.python_share) if text not in held_out]
+    validation = [text for text in corpus.texts(config.seed, "val", VAL_DOCUMENTS,
+                                                config.python_share) if text not in held_out]
     val_path = base / FOLDER / f"shard_{len(shard_files(base)):05d}.parquet"
     write_shard(val_path, validation)
     yield "Validation documents", len(validation), [val_path]
@@ -81,7 +82,8 @@ def _parts(config: Dataset, base: Path) -> Iterator[tuple[str, int, list[Path]]]
     half = len(checks) // 2
     yield "Validation conversations", len(checks), _write_pair(folder, "val", checks[:half], checks[half:])
     path = folder / "questions.jsonl"
-    count = write_json_lines(path, corpus.questions(config.seed, config.questions, corpus.asked_before([*talks, *checks])))
+    count = write_json_lines(path, corpus.questions(config.seed, config.questions,
+                                                    corpus.asked_before([*talks, *checks])))
     yield "Test questions", count, [path]
 
 
@@ -105,7 +107,8 @@ def _write_pair(folder: Path, split: str, mid: list[list[Message]], sft: list[li
 def _describe(config: Dataset, base: Path, files: list[Path]) -> dict[str, Any]:
     """What was asked for and what is on disk: the settings, and size and hash of every file."""
     return {"v": 1, "settings": asdict(config), "files": {
-        path.relative_to(base).as_posix(): {"bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        path.relative_to(base).as_posix(): {"bytes": path.stat().st_size,
+                                            "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
         for path in files}}
 
 
@@ -121,5 +124,6 @@ def _complete(manifest: Path, config: Dataset) -> bool:
 
 def _disk_error(error: OSError, base: Path) -> StageError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StageError(f"the disk is full: {base} cannot hold the data", "free some space and start the stage again", "disk-full")
+        return StageError(f"the disk is full: {base} cannot hold the data", "free some space and start the stage again",
+                          "disk-full")
     return StageError(f"cannot write the data: {error}", "check that the folder is writable and has room", "disk")

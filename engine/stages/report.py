@@ -58,14 +58,15 @@ def sections(context: StageContext) -> dict[str, dict[str, Any]]:
     for path in (context.base_dir / "report").glob("*.json"):
         part = _read(path, context) if path.stem != _CARD else None
         if part is not None and isinstance(part.get("data"), dict) and isinstance(part.get("time"), (int, float)):
-            found[path.stem] = {"title": str(part.get("title", path.stem)), "time": part["time"], "data": _finite(part["data"])}
+            found[path.stem] = {"title": str(part.get("title", path.stem)), "time": part["time"],
+                                "data": _finite(part["data"])}
     places = {slug: place for place, slug in enumerate(ORDER)}
     return dict(sorted(found.items(), key=lambda item: (places.get(item[0], len(ORDER)), item[1]["time"], item[0])))
 
 
 def timing(described: dict[str, Any] | None, run_dir: RunDir | None, started: float | None,
            context: StageContext) -> dict[str, Any]:
-    """Seconds per finished stage, the wall clock since the run's first event, and the cost of a run on a machine of one's own."""
+    """Seconds per finished stage, wall clock since the run's first event, and the cost where the machine is ours."""
     stages = []
     for step in (described or {}).get("stages", []):
         mark = run_dir.done_mark(step["id"]) if run_dir else None
@@ -90,7 +91,7 @@ def environment(base: Path) -> dict[str, dict[str, Any]]:
 
 
 def git_facts(root: Path) -> dict[str, str]:
-    """Branch, commit with (clean) or (dirty), and message of the checkout whose root is `root`; empty when it is none."""
+    """Branch, commit with (clean) or (dirty), and message of the checkout at `root`; empty when it is none."""
     if shutil.which("git") is None or not (root / ".git").exists():
         return {}
     branch, commit, message, changes = (_git(root, *words) for words in (
@@ -104,7 +105,8 @@ def git_facts(root: Path) -> dict[str, str]:
 def _git(folder: Path, *words: str) -> str | None:
     """What git prints, or None when this is not a checkout or git does not answer."""
     try:
-        asked = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=10, check=False)
+        asked = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=10,
+                               check=False)
     except subprocess.TimeoutExpired:
         return None
     return asked.stdout.strip() if asked.returncode == 0 else None

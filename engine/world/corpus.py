@@ -1,7 +1,7 @@
-"""The little world written out: how many texts, conversations and questions, and the promise that no two splits share one.
+"""The little world written out: texts, conversations and questions, and the promise that no two splits share one.
 
-Wordings, numbers, words and pairs are already kept apart where they are made. What can still coincide by chance (a short
-question that two wordings lead to) is compared here, without case and punctuation, and thrown away.
+Wordings, numbers, words and pairs are already kept apart where they are made. What can still coincide by chance (a
+short question that two wordings lead to) is compared here, without case and punctuation, and thrown away.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from engine.world.kinds import KINDS, asked, conversation, question
 from engine.world.marking import normalised
 from engine.world.sample import Message
 from engine.world.stdlib_text import pieces
+
+_TRIES = 500  # to find a question that nobody has asked yet
 
 
 def texts(seed: int, split: str, count: int, python_share: float) -> list[str]:
@@ -55,14 +57,17 @@ def asked_before(made: Iterable[list[Message]]) -> set[str]:
 
 
 def questions(seed: int, count: int, seen: set[str]) -> Iterator[dict[str, Any]]:
-    """`count` test questions, the kinds in turn; none was asked in `seen`, none comes twice."""
+    """`count` test questions, the kinds in turn; none was asked in `seen`, none comes twice.
+
+    Fewer where a kind has no more to ask: there are only so many ways to say hello.
+    """
     rng = Random(f"{seed}|questions")
     taken = set(seen)
     for i in range(count):
-        while True:
+        for _ in range(_TRIES):
             row, own = question(rng, KINDS[i % len(KINDS)])
             key = normalised(asked(own))
             if key not in taken:
+                taken.add(key)
+                yield row
                 break
-        taken.add(key)
-        yield row

@@ -7,6 +7,7 @@ the splits of the questions: no test sum, test word or test pair is ever written
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from random import Random
 
 from engine.world import facts, letters, numbers, reading, story
@@ -32,27 +33,34 @@ from engine.world.sample import tool_results, visible_text
 def _country(rng: Random, split: str) -> str:
     c = rng.choice(COUNTRIES)
     lines = [
-        rng.choice((facts.capital_of(c), f"{c.capital} is the capital of {c.name}.", f"The capital city of {c.name} is called {c.capital}.")),
-        rng.choice((f"{c.name} is a country in {c.continent}.", f"{c.name} is in {c.continent}.", f"You can find {c.name} in {c.continent}.")),
-        rng.choice((f"People in {c.name} speak {c.language}.", f"In {c.name} they speak {c.language}.", f"The language of {c.name} is {c.language}.")),
-        rng.choice((f"{rng.choice(NAMES)} lives in {c.capital}, so {rng.choice(('that is', 'the home is'))} in {c.name}.",
-                    f"If you travel to {c.name}, you will see {c.capital}.", f"{rng.choice(NAMES)} took a train to {c.capital}.",
+        rng.choice((facts.capital_of(c), f"{c.capital} is the capital of {c.name}.",
+                    f"The capital city of {c.name} is called {c.capital}.")),
+        rng.choice((f"{c.name} is a country in {c.continent}.", f"{c.name} is in {c.continent}.",
+                    f"You can find {c.name} in {c.continent}.")),
+        rng.choice((f"People in {c.name} speak {c.language}.", f"In {c.name} they speak {c.language}.",
+                    f"The language of {c.name} is {c.language}.")),
+        rng.choice((f"{rng.choice(NAMES)} lives in {c.capital}, and that is in {c.name}.",
+                    f"If you travel to {c.name}, you will see {c.capital}.",
+                    f"{rng.choice(NAMES)} took a train to {c.capital}.",
                     f"{rng.choice(NAMES)} wants to learn {c.language} and visit {c.name}.")),
     ]
     rng.shuffle(lines)
     near = [o.name for o in COUNTRIES if o.continent == c.continent and o is not c]
     if near and rng.random() < 0.3:
-        lines.append(f"{listed(rng.sample(near, min(3, len(near))))} {'are' if len(near) > 1 else 'is'} also in {c.continent}.")
+        others = rng.sample(near, min(3, len(near)))
+        lines.append(f"{listed(others)} {'are' if len(others) > 1 else 'is'} also in {c.continent}.")
     return " ".join(lines[: rng.randrange(2, 6)])
 
 
 def _animal(rng: Random, split: str) -> str:
     x = rng.choice(ANIMALS)
     one, many = a(x.name), facts.plural(x.name)
-    lines = [f"{capital(one)} lives {x.home}.", f"{capital(many)} live {x.home}.", f"A baby {x.name} is called {a(x.young)}.",
-             f"{capital(a(x.young))} is a baby {x.name}.", f"The {x.name} goes home. Its home is {x.home}."]
+    lines = [f"{capital(one)} lives {x.home}.", f"{capital(many)} live {x.home}.",
+             f"A baby {x.name} is called {a(x.young)}.", f"{capital(a(x.young))} is a baby {x.name}.",
+             f"The {x.name} goes home. Its home is {x.home}."]
     if x.sound:
-        lines += [facts.sound_of(x), f"Listen! The {x.name} {x.sound}.", f"When {one} is near, you can hear how it {x.sound}."]
+        lines += [facts.sound_of(x), f"Listen! The {x.name} {x.sound}.",
+                  f"When {one} is near, you can hear how it {x.sound}."]
     if x.legs >= 0:
         lines += [facts.legs_of(x), f"{capital(many)} have {x.legs or 'no'} legs."]
     if x.name in CATEGORIES["animal"]:
@@ -62,14 +70,16 @@ def _animal(rng: Random, split: str) -> str:
 
 def _colours(rng: Random, split: str) -> str:
     things = rng.sample(list(COLOURED.items()), rng.randrange(3, 7))
-    return " ".join(rng.choice((f"{capital(t)} is {c}.", f"The colour of {t} is {c}.", f"{capital(t)} is always {c}.")) for t, c in things)
+    return " ".join(rng.choice((f"{capital(t)} is {c}.", f"The colour of {t} is {c}.",
+                                f"{capital(t)} is always {c}.")) for t, c in things)
 
 
 def _opposites(rng: Random, split: str) -> str:
     lines = []
     for pair in rng.sample(OPPOSITES, rng.randrange(3, 7)):
         x, y = rng.sample(pair, 2)
-        lines.append(rng.choice((f"The opposite of {x} is {y}.", f"{capital(x)} is the opposite of {y}.", f"Not {x} but {y}.", f"If it is not {x}, it is {y}.")))
+        lines.append(rng.choice((f"The opposite of {x} is {y}.", f"{capital(x)} is the opposite of {y}.",
+                                 f"Not {x} but {y}.", f"If it is not {x}, it is {y}.")))
     return " ".join(lines)
 
 
@@ -82,8 +92,8 @@ def _calendar(rng: Random, split: str) -> str:
     for _ in range(rng.randrange(2, 6)):
         at = rng.randrange(len(names))
         x, y = names[at], names[(at + 1) % len(names)]
-        lines.append(rng.choice((f"After {x} comes {y}.", f"Before {y} comes {x}.", f"The {unit} after {x} is {y}.", f"The {unit} before {y} is {x}.",
-                                 f"{y} follows {x}.")))
+        lines.append(rng.choice((f"After {x} comes {y}.", f"Before {y} comes {x}.", f"The {unit} after {x} is {y}.",
+                                 f"The {unit} before {y} is {x}.", f"{y} follows {x}.")))
     return " ".join(lines)
 
 
@@ -94,8 +104,10 @@ def _categories(rng: Random, split: str) -> str:
     if rng.random() < 0.3:
         return f"{capital(listed([a(t) for t in things]))} are {many}."
     other = rng.choice([g for g in CATEGORIES if g != group])
-    return " ".join(rng.choice((f"{capital(a(t))} is {a(group)}.", f"{capital(a(t))} is not {a(other)}, it is {a(group)}.",
-                                f"Is {a(t)} {a(other)}? No, {a(t)} is {a(group)}.", f"Is {a(t)} {a(group)}? Yes, {a(t)} is {a(group)}.")) for t in things)
+    return " ".join(rng.choice((f"{capital(a(t))} is {a(group)}.",
+                                f"{capital(a(t))} is not {a(other)}, it is {a(group)}.",
+                                f"Is {a(t)} {a(other)}? No, {a(t)} is {a(group)}.",
+                                f"Is {a(t)} {a(group)}? Yes, {a(t)} is {a(group)}.")) for t in things)
 
 
 def _arithmetic(rng: Random, split: str) -> str:
@@ -106,7 +118,8 @@ def _arithmetic(rng: Random, split: str) -> str:
         x, y = numbers.operands(rng, split, sign, (1, 1, 2) if sign == "*" else (1, 2, 2, 3))
         value = {"+": x + y, "-": x - y, "*": x * y}[sign]
         shown = "x" if sign == "*" else sign
-        lines.append(rng.choice((f"{x} {shown} {y} = {value}.", f"{x} {word} {y} is {value}.", f"{x}{sign}{y} = {value}.")))
+        lines.append(rng.choice((f"{x} {shown} {y} = {value}.", f"{x} {word} {y} is {value}.",
+                                 f"{x}{sign}{y} = {value}.")))
     return " ".join(lines)
 
 
@@ -114,7 +127,8 @@ def _number_line(rng: Random, split: str) -> str:
     chance = rng.random()
     if chance < 0.3:
         values = sorted(numbers.number(rng, rng.choice((1, 2, 2, 3))) for _ in range(rng.randrange(3, 6)))
-        return " ".join(f"{y} is larger than {x}, and {x} is smaller than {y}." for x, y in zip(values, values[1:], strict=False) if x < y)
+        return " ".join(f"{y} is larger than {x}, and {x} is smaller than {y}."
+                        for x, y in pairwise(values) if x < y)
     if chance < 0.55:
         values = [numbers.number(rng, rng.choice((1, 2, 2, 3))) for _ in range(rng.randrange(4, 8))]
         return " ".join(f"{x} is {'odd' if x % 2 else 'even'}." for x in values if split_of(f"even{x}") == split)
@@ -132,8 +146,10 @@ def _letters(rng: Random, split: str) -> str:
         w = letters.word(rng, split)
         c = rng.choice(w)
         times = "1 time" if w.count(c) == 1 else f"{w.count(c)} times"
-        lines.append(rng.choice((f"{w}: {'-'.join(w)}.", f"The word {w} is spelled {'-'.join(w)}.", f"You spell {w} like this: {'-'.join(w)}.",
-                                 f"The first letter of {w} is {w[0]} and the last letter of {w} is {w[-1]}.", f"The letter {c} appears {times} in {w}.",
+        lines.append(rng.choice((f"{w}: {'-'.join(w)}.", f"The word {w} is spelled {'-'.join(w)}.",
+                                 f"You spell {w} like this: {'-'.join(w)}.",
+                                 f"The first letter of {w} is {w[0]} and the last letter of {w} is {w[-1]}.",
+                                 f"The letter {c} appears {times} in {w}.",
                                  f"{capital(w)} begins with {w[0]} and ends with {w[-1]}.")))
     return " ".join(lines)
 
@@ -142,10 +158,13 @@ def _story(rng: Random, split: str) -> str:
     """A longer story: the two sentences of a short one, then what the animal and its friends did next."""
     x, place = story.place_and_animal(rng, split)
     friend, mood, thing, hue = rng.choice(NAMES), rng.choice(MOODS), rng.choice(OBJECTS), rng.choice(COLOURS)
-    more = [f"{friend} came by and asked: Why are you so {mood}?", f'"I lost my {thing}," said the {x}. "Can you help me?"', f"The {x} was {mood} again.",
-            f"They looked for the {hue} {thing} until it was dark.", f"{friend} found the {thing} under a tree.", f'"Thank you, {friend}!" said the {x}.',
-            "Then they went home together.", f"From that day on, {friend} and the {x} were best friends.", "It was a good day.", "The sun went down and the stars came out.",
-            f"{friend} gave the {x} a {hue} {thing}.", "They ate, they laughed, and they sang a song."]
+    more = [f"{friend} came by and asked: Why are you so {mood}?",
+            f'"I lost my {thing}," said the {x}. "Can you help me?"', f"The {x} was {mood} again.",
+            f"They looked for the {hue} {thing} until it was dark.", f"{friend} found the {thing} under a tree.",
+            f'"Thank you, {friend}!" said the {x}.', "Then they went home together.",
+            f"From that day on, {friend} and the {x} were best friends.", "It was a good day.",
+            "The sun went down and the stars came out.", f"{friend} gave the {x} a {hue} {thing}.",
+            "They ate, they laughed, and they sang a song."]
     kept = sorted(rng.sample(range(len(more)), rng.randrange(2, 6)))
     return " ".join([story.two_sentences(rng, x, place), *(more[i] for i in kept)])
 
@@ -157,8 +176,9 @@ def _scene(rng: Random, split: str) -> str:
     lines = [f"{n} is in the {p}." for n, p, _, _ in scene] + [f"{n} has {a(h)} {t}." for n, _, h, t in scene]
     rng.shuffle(lines)
     n, p, h, t = rng.choice(scene)
-    lines += rng.sample([f"So who is in the {p}? {n} is in the {p}.", f"Where is {n}? {n} is in the {p}.", f"The {t} is {h}.", f"{n} has the {t}.",
-                         f"Everybody in the {p} can see {n}.", f"We ask: what colour is the {t}? The {t} is {h}."], 3)
+    lines += rng.sample([f"So who is in the {p}? {n} is in the {p}.", f"Where is {n}? {n} is in the {p}.",
+                         f"The {t} is {h}.", f"{n} has the {t}.", f"Everybody in the {p} can see {n}.",
+                         f"We ask: what colour is the {t}? The {t} is {h}."], 3)
     return " ".join(lines)
 
 
@@ -175,7 +195,8 @@ def _dialogue(rng: Random, split: str) -> str:
 
 
 _MAKERS: tuple[tuple[Callable[[Random, str], str], float], ...] = (
-    (_country, 1.0), (_animal, 1.0), (_colours, 0.5), (_opposites, 0.5), (_calendar, 0.5), (_categories, 0.7), (_arithmetic, 0.6), (_number_line, 0.7),
+    (_country, 1.0), (_animal, 1.0), (_colours, 0.5), (_opposites, 0.5), (_calendar, 0.5), (_categories, 0.7),
+    (_arithmetic, 0.6), (_number_line, 0.7),
     (_letters, 1.6), (_story, 1.6), (_scene, 1.4), (_dialogue, 3.0))
 
 

@@ -25,23 +25,27 @@ def has(*phrases: str) -> dict[str, Any]:
 
 
 CAPITAL = Asks(
-    ("what is the capital of {country}?", "which city is the capital of {country}?", "what is the capital city of {country}?",
-     "tell me the capital of {country}.", "name the capital of {country}.", "{country}: what is its capital?",
-     "what is {country}'s capital?", "the capital of {country}?", "give me the capital of {country}."),
+    ("what is the capital of {country}?", "which city is the capital of {country}?",
+     "what is the capital city of {country}?", "tell me the capital of {country}.", "name the capital of {country}.",
+     "{country}: what is its capital?", "what is {country}'s capital?", "the capital of {country}?",
+     "give me the capital of {country}."),
     ("do you know the capital of {country}?", "what city is the capital of {country}?",
      "name the capital city of {country}.", "I want to know the capital of {country}."))
 CONTINENT = Asks(
-    ("where is {country}?", "on which continent is {country}?", "which continent is {country} in?", "in what part of the world is {country}?",
-     "tell me where {country} is.", "what continent is {country} on?"),
+    ("where is {country}?", "on which continent is {country}?", "which continent is {country} in?",
+     "in what part of the world is {country}?", "tell me where {country} is.", "what continent is {country} on?"),
     ("do you know where {country} is?", "on what continent is {country}?", "where in the world is {country}?"))
 LANGUAGE = Asks(
-    ("what language do people speak in {country}?", "which language is spoken in {country}?", "what do people speak in {country}?",
-     "what is the language of {country}?", "tell me the language of {country}.", "which language do they speak in {country}?"),
+    ("what language do people speak in {country}?", "which language is spoken in {country}?",
+     "what do people speak in {country}?", "what is the language of {country}?", "tell me the language of {country}.",
+     "which language do they speak in {country}?"),
     ("what language is spoken in {country}?", "what language do they speak in {country}?"))
 CAPITAL_OF = Asks(
-    ("{capital} is the capital of which country?", "which country has the capital {capital}?", "what country is {capital} the capital of?",
-     "of which country is {capital} the capital?", "tell me the country whose capital is {capital}.", "in which country is {capital}?"),
-    ("which country is {capital} the capital of?", "what country has {capital} as its capital?", "in what country is {capital}?"))
+    ("{capital} is the capital of which country?", "which country has the capital {capital}?",
+     "what country is {capital} the capital of?", "of which country is {capital} the capital?",
+     "tell me the country whose capital is {capital}.", "in which country is {capital}?"),
+    ("which country is {capital} the capital of?", "what country has {capital} as its capital?",
+     "in what country is {capital}?"))
 
 
 def capital_of(c: Country) -> str:
@@ -60,20 +64,22 @@ def country(rng: Random, split: str) -> Sample:
 
 
 SOUND = Asks(
-    ("what sound does {a} make?", "what does {a} say?", "which sound does {a} make?", "what noise does {a} make?", "how does {a} sound?",
-     "what sound do {many} make?", "tell me the sound of {a}.", "what do {many} say?", "what does the {one} say?"),
+    ("what sound does {a} make?", "what does {a} say?", "which sound does {a} make?", "what noise does {a} make?",
+     "how does {a} sound?", "what sound do {many} make?", "tell me the sound of {a}.", "what do {many} say?",
+     "what does the {one} say?"),
     ("what noise do {many} make?", "which noise does {a} make?", "what is the sound of {a}?"))
 LEGS = Asks(
-    ("how many legs does {a} have?", "how many legs do {many} have?", "{a} has how many legs?", "what number of legs does {a} have?",
-     "tell me how many legs {a} has.", "how many legs are there on {a}?"),
+    ("how many legs does {a} have?", "how many legs do {many} have?", "{a} has how many legs?",
+     "what number of legs does {a} have?", "tell me how many legs {a} has.", "how many legs are there on {a}?"),
     ("do you know how many legs {a} has?", "how many legs has {a} got?", "tell me how many legs {many} have."))
 HOME = Asks(
-    ("where does {a} live?", "where do {many} live?", "what is the home of {a}?", "where can I find {a}?", "tell me where {a} lives.",
-     "where is the home of {a}?", "in what place does {a} live?"),
+    ("where does {a} live?", "where do {many} live?", "what is the home of {a}?", "where can I find {a}?",
+     "tell me where {a} lives.", "where is the home of {a}?", "in what place does {a} live?"),
     ("do you know where {many} live?", "where can I find {many}?", "tell me where {many} live."))
 YOUNG = Asks(
-    ("what is a baby {one} called?", "what do you call a baby {one}?", "what is the name for a baby {one}?", "what is a young {one} called?",
-     "tell me the name of a baby {one}.", "how do you call a young {one}?", "a baby {one} is called what?"),
+    ("what is a baby {one} called?", "what do you call a baby {one}?", "what is the name for a baby {one}?",
+     "what is a young {one} called?", "tell me the name of a baby {one}.", "how do you call a young {one}?",
+     "a baby {one} is called what?"),
     ("what do we call a baby {one}?", "what is the word for a baby {one}?", "what do you call a young {one}?"))
 
 
@@ -99,9 +105,11 @@ def animal(rng: Random, split: str) -> Sample:
 
 
 COLOUR = Asks(
-    ("what colour is {thing}?", "what color is {thing}?", "which colour is {thing}?", "what is the colour of {thing}?", "which color is {thing}?",
-     "tell me the colour of {thing}.", "what is the color of {thing}?", "{thing} has what colour?", "name the colour of {thing}."),
-    ("do you know the colour of {thing}?", "which colour has {thing}?", "tell me what colour {thing} is.", "what colour would you say {thing} is?"))
+    ("what colour is {thing}?", "what color is {thing}?", "which colour is {thing}?", "what is the colour of {thing}?",
+     "which color is {thing}?", "tell me the colour of {thing}.", "what is the color of {thing}?",
+     "{thing} has what colour?", "name the colour of {thing}."),
+    ("do you know the colour of {thing}?", "which colour has {thing}?", "tell me what colour {thing} is.",
+     "what colour would you say {thing} is?"))
 
 
 def colour(rng: Random, split: str) -> Sample:
@@ -111,9 +119,11 @@ def colour(rng: Random, split: str) -> Sample:
 
 
 OPPOSITE = Asks(
-    ("what is the opposite of {word}?", "tell me the opposite of {word}.", "which word is the opposite of {word}?", "give me the opposite of {word}.",
-     "what word means the opposite of {word}?", "the opposite of {word}?", "what is the contrary of {word}?", "name the opposite of {word}."),
-    ("do you know the opposite of {word}?", "what would be the opposite of {word}?", "opposite of {word}?", "say the opposite of {word}."))
+    ("what is the opposite of {word}?", "tell me the opposite of {word}.", "which word is the opposite of {word}?",
+     "give me the opposite of {word}.", "what word means the opposite of {word}?", "the opposite of {word}?",
+     "what is the contrary of {word}?", "name the opposite of {word}."),
+    ("do you know the opposite of {word}?", "what would be the opposite of {word}?", "opposite of {word}?",
+     "say the opposite of {word}."))
 
 
 def opposite_of(word: str) -> str:
@@ -128,12 +138,14 @@ def opposite(rng: Random, split: str) -> Sample:
 
 
 AFTER = Asks(
-    ("what {unit} comes after {name}?", "which {unit} comes after {name}?", "what comes after {name}?", "which {unit} follows {name}?",
-     "tell me the {unit} after {name}.", "what is the {unit} after {name}?", "after {name} comes what?", "what is the next {unit} after {name}?"),
+    ("what {unit} comes after {name}?", "which {unit} comes after {name}?", "what comes after {name}?",
+     "which {unit} follows {name}?", "tell me the {unit} after {name}.", "what is the {unit} after {name}?",
+     "after {name} comes what?", "what is the next {unit} after {name}?"),
     ("which {unit} is right after {name}?", "name the {unit} after {name}.", "what {unit} follows {name}?"))
 BEFORE = Asks(
-    ("what {unit} comes before {name}?", "which {unit} comes before {name}?", "what comes before {name}?", "tell me the {unit} before {name}.",
-     "what is the {unit} before {name}?", "before {name} comes what?", "which {unit} is before {name}?"),
+    ("what {unit} comes before {name}?", "which {unit} comes before {name}?", "what comes before {name}?",
+     "tell me the {unit} before {name}.", "what is the {unit} before {name}?", "before {name} comes what?",
+     "which {unit} is before {name}?"),
     ("which {unit} is right before {name}?", "name the {unit} before {name}.", "what {unit} is just before {name}?"))
 
 
@@ -147,11 +159,14 @@ def calendar(rng: Random, split: str) -> Sample:
 
 
 IS_A = Asks(
-    ("is {thing} {group}?", "is {thing} really {group}?", "would you call {thing} {group}?", "is it true that {thing} is {group}?",
-     "tell me if {thing} is {group}.", "do you think {thing} is {group}?", "{thing}: is it {group}?"),
-    ("can you say that {thing} is {group}?", "do you know if {thing} is {group}?", "tell me whether {thing} is {group}."))
+    ("is {thing} {group}?", "is {thing} really {group}?", "would you call {thing} {group}?",
+     "is it true that {thing} is {group}?", "tell me if {thing} is {group}.", "do you think {thing} is {group}?",
+     "{thing}: is it {group}?"),
+    ("can you say that {thing} is {group}?", "do you know if {thing} is {group}?",
+     "tell me whether {thing} is {group}."))
 WHAT_IS = Asks(
-    ("what is {thing}?", "what kind of thing is {thing}?", "tell me what {thing} is.", "what sort of thing is {thing}?", "what do you call {thing}?"),
+    ("what is {thing}?", "what kind of thing is {thing}?", "tell me what {thing} is.",
+     "what sort of thing is {thing}?", "what do you call {thing}?"),
     ("do you know what {thing} is?", "what type of thing is {thing}?", "explain what {thing} is."))
 _GROUP_OF = {thing: group for group, things in CATEGORIES.items() for thing in things}
 
@@ -194,5 +209,6 @@ _FOLLOWED: tuple[tuple[Asks, str, list[tuple[str, str, str]]], ...] = (
     (SOUND, "a", [(a(x.name), x.sound, sound_of(x)) for x in ANIMALS if x.sound]),
     (LEGS, "a", [(a(x.name), f"{x.legs or 'no'} legs", legs_of(x)) for x in ANIMALS if x.legs >= 0]),
     (COLOUR, "thing", [(thing, f"is {hue}", f"{capital(thing)} is {hue}.") for thing, hue in COLOURED.items()]),
-    (OPPOSITE, "word", [(w, f"is {opposite_of(w)}", f"The opposite of {w} is {opposite_of(w)}.") for p in OPPOSITES for w in p]),
+    (OPPOSITE, "word",
+     [(w, f"is {opposite_of(w)}", f"The opposite of {w} is {opposite_of(w)}.") for p in OPPOSITES for w in p]),
 )

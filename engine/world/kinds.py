@@ -39,7 +39,8 @@ def _short_talk(rng: Random, split: str) -> list[Message]:
     return messages
 
 
-_ASIDE = (facts.country, facts.animal, facts.colour, facts.opposite, facts.calendar, talk.manners, numbers.add, letters.repeat)
+_ASIDE = (facts.country, facts.animal, facts.colour, facts.opposite, facts.calendar, talk.manners, numbers.add,
+          letters.repeat)
 
 
 def _memory(rng: Random, split: str) -> Sample:

@@ -8,15 +8,26 @@ from __future__ import annotations
 
 from random import Random
 
-from engine.world.lexicon import CATEGORIES, COLOURS, COUNTABLE, FOODS, INSIDE, MOODS, NAMES, OBJECTS, SPELLING, STORY_ANIMALS
+from engine.world.lexicon import (
+    CATEGORIES,
+    COLOURS,
+    COUNTABLE,
+    FOODS,
+    INSIDE,
+    MOODS,
+    NAMES,
+    OBJECTS,
+    SPELLING,
+    STORY_ANIMALS,
+)
 from engine.world.phrasing import SPLITS, Asks, casual, made_up, owned
 from engine.world.sample import Sample, calculated, exchange, user
 
 _ALL = sorted({w.lower() for group in (SPELLING, OBJECTS, COUNTABLE, INSIDE, STORY_ANIMALS, FOODS, COLOURS, MOODS,
                                        *CATEGORIES.values()) for w in group if 3 <= len(w) <= 11})
 WORDS = {split: owned(split, _ALL, "letters") for split in SPLITS}
-_HABITS = ("hello world", "good morning", "good night", "I like you", "thank you", "see you soon", "how nice", "open the door",
-           "one two three", "the end", "all is well", "time for tea")
+_HABITS = ("hello world", "good morning", "good night", "I like you", "thank you", "see you soon", "how nice",
+           "open the door", "one two three", "the end", "all is well", "time for tea")
 
 
 def word(rng: Random, split: str) -> str:
@@ -27,8 +38,9 @@ def word(rng: Random, split: str) -> str:
 
 
 SPELL = Asks(
-    ("spell {w}.", "spell the word {w}.", "how do you spell {w}?", "how is {w} spelled?", "how do I spell {w}?", "spell {w} for me.",
-     "spell out {w}.", "what letters are in {w}?", "give me the letters of {w}.", "tell me how to spell {w}."),
+    ("spell {w}.", "spell the word {w}.", "how do you spell {w}?", "how is {w} spelled?", "how do I spell {w}?",
+     "spell {w} for me.", "spell out {w}.", "what letters are in {w}?", "give me the letters of {w}.",
+     "tell me how to spell {w}."),
     ("how would you spell {w}?", "spell out the word {w}.", "what are the letters of {w}?"))
 
 
@@ -39,22 +51,27 @@ def spell(rng: Random, split: str) -> Sample:
 
 
 FIRST_LAST = Asks(
-    ("what is the {which} letter of {w}?", "what is the {which} letter in {w}?", "which letter is the {which} in {w}?", "tell me the {which} letter of {w}.",
-     "what is the {which} letter of the word {w}?", "the {which} letter of {w}?", "which is the {which} letter of {w}?", "give me the {which} letter of {w}."),
+    ("what is the {which} letter of {w}?", "what is the {which} letter in {w}?", "which letter is the {which} in {w}?",
+     "tell me the {which} letter of {w}.", "what is the {which} letter of the word {w}?", "the {which} letter of {w}?",
+     "which is the {which} letter of {w}?", "give me the {which} letter of {w}."),
     ("do you know the {which} letter of {w}?", "name the {which} letter of {w}.", "what letter is the {which} in {w}?"))
 
 
 def first_last(rng: Random, split: str) -> Sample:
     w, which = word(rng, split), rng.choice(("first", "last"))
     answer = f"The {which} letter of {w} is {w[0] if which == 'first' else w[-1]}."
-    return exchange(casual(rng, FIRST_LAST.pick(rng, split).format(w=w, which=which)), answer, {"rule": "text", "text": answer})
+    return exchange(casual(rng, FIRST_LAST.pick(rng, split).format(w=w, which=which)), answer,
+                    {"rule": "text", "text": answer})
 
 
 LETTER_COUNT = Asks(
-    ("how many {c} are in {w}?", "how many {c}'s are in {w}?", "how many {c} are there in {w}?", "how often does {c} appear in {w}?",
-     "how many times does {c} appear in {w}?", "how many times is the letter {c} in {w}?", "count the letter {c} in {w}.", "count the {c}'s in {w}.",
-     "how many letters {c} does {w} have?", "how often is the letter {c} in {w}?", "how many times does the letter {c} appear in the word {w}?"),
-    ("how many times does the letter {c} occur in {w}?", "how many of the letter {c} are in {w}?", "how many {c}'s does {w} have?"))
+    ("how many {c} are in {w}?", "how many {c}'s are in {w}?", "how many {c} are there in {w}?",
+     "how often does {c} appear in {w}?", "how many times does {c} appear in {w}?",
+     "how many times is the letter {c} in {w}?", "count the letter {c} in {w}.", "count the {c}'s in {w}.",
+     "how many letters {c} does {w} have?", "how often is the letter {c} in {w}?",
+     "how many times does the letter {c} appear in the word {w}?"),
+    ("how many times does the letter {c} occur in {w}?", "how many of the letter {c} are in {w}?",
+     "how many {c}'s does {w} have?"))
 
 
 def letter_count(rng: Random, split: str) -> Sample:
@@ -71,7 +88,8 @@ def letter_count(rng: Random, split: str) -> Sample:
 
 
 REPEAT = Asks(
-    ("say {p}.", "repeat {p}.", "repeat after me: {p}.", "say this: {p}.", "repeat the words {p}.", "say the words {p}.", "write {p}.", "just say {p}."),
+    ("say {p}.", "repeat {p}.", "repeat after me: {p}.", "say this: {p}.", "repeat the words {p}.",
+     "say the words {p}.", "write {p}.", "just say {p}."),
     ("repeat this: {p}.", "say after me: {p}.", "repeat these words: {p}."))
 
 
@@ -79,8 +97,9 @@ def _phrase(rng: Random, split: str) -> str:
     """Two to five words, in lower case; which ones belong to `split` is decided by their text."""
     while True:
         adjective, noun = rng.choice(COLOURS + MOODS), rng.choice(OBJECTS + STORY_ANIMALS)
-        p = rng.choice((f"{adjective} {noun}", f"the {adjective} {noun}", f"my {noun} is {adjective}", f"the {noun} is not {adjective}",
-                        " ".join(rng.sample(WORDS["train"], rng.randrange(2, 6))), " ".join(rng.sample(NAMES, 2)).lower(),
+        p = rng.choice((f"{adjective} {noun}", f"the {adjective} {noun}", f"my {noun} is {adjective}",
+                        f"the {noun} is not {adjective}", " ".join(rng.sample(WORDS["train"], rng.randrange(2, 6))),
+                        " ".join(rng.sample(NAMES, 2)).lower(),
                         rng.choice(_HABITS).lower()))
         if p in owned(split, (p,), "repeat"):
             return p

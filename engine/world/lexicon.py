@@ -184,8 +184,8 @@ DAYS = _words("Monday Tuesday Wednesday Thursday Friday Saturday Sunday")
 MONTHS = _words("January February March April May June July August September October November December")
 
 CATEGORIES = {
-    "animal": _words("dog cat cow horse sheep pig goat lion tiger bear wolf fox mouse elephant monkey rabbit duck owl bee "
-                     "frog snake whale shark eagle penguin camel donkey goose spider"),
+    "animal": _words("dog cat cow horse sheep pig goat lion tiger bear wolf fox mouse elephant monkey rabbit duck owl "
+                     "bee frog snake whale shark eagle penguin camel donkey goose spider"),
     "fruit": _words("apple banana cherry grape lemon orange peach pear plum strawberry melon mango kiwi"),
     "vegetable": _words("carrot potato onion cabbage pea bean cucumber pumpkin spinach leek turnip"),
     "vehicle": _words("car bus train bicycle truck boat ship plane tram taxi van scooter"),
@@ -197,21 +197,23 @@ CATEGORIES = {
 }
 
 NAMES = _words("""
-    Tom Mia Ben Anna Sam Lily Max Emma Leo Ella Jack Rosa Finn Clara Hugo Nina Oscar Ruby Adam Zoe Peter Maria David Sara
-    Lucas Alice Simon Julia Noah Eva Paul Lena Omar Aisha Ravi Priya Chen Mei Kofi Amara Ivan Olga Pablo Lucia Hans Greta
-    Kenji Yuki Ali Fatima George Helen Felix Ida Jonas Maya Oliver Sophie Theo Iris Henry Daisy Arthur Grace
+    Tom Mia Ben Anna Sam Lily Max Emma Leo Ella Jack Rosa Finn Clara Hugo Nina Oscar Ruby Adam Zoe Peter Maria David
+    Sara Lucas Alice Simon Julia Noah Eva Paul Lena Omar Aisha Ravi Priya Chen Mei Kofi Amara Ivan Olga Pablo Lucia
+    Hans Greta Kenji Yuki Ali Fatima George Helen Felix Ida Jonas Maya Oliver Sophie Theo Iris Henry Daisy Arthur
+    Grace
 """)
 MORE_NAMES = _words("""
-    John James Robert Michael William Richard Thomas Daniel Matthew Anthony Mark Steven Andrew Kevin Brian Edward Ronald
-    Jason Ryan Jacob Gary Eric Stephen Larry Justin Scott Frank Raymond Gregory Patrick Alexander Dennis Jerry Tyler Aaron
-    Jose Nathan Douglas Zachary Kyle Carl Gerald Keith Roger Jeremy Lawrence Sean Christian Ethan Austin Joe Albert Bob Bill
-    Mary Patricia Jennifer Linda Elizabeth Barbara Susan Jessica Karen Lisa Nancy Betty Sandra Margaret Ashley Kim Emily
-    Donna Michelle Carol Amanda Melissa Laura Rebecca Cynthia Amy Angela Shirley Brenda Pamela Nicole Samantha Katherine
-    Christine Rachel Carolyn Janet Catherine Heather Diane Ruth Joyce Virginia Victoria Kelly Lauren Christina Joan Evelyn
-    Judith Megan Andrea Cheryl Hannah Jacqueline Martha Gloria Teresa Ann Kathryn Isabella Charlotte Amelia Mila Ada Alan
-    Grant Miles Nora Otto Pia Quinn Rita Stella Tara Ursula Vera Walter Xenia Yara Zara Bruno Carla Dora Edgar Fiona Gina
-    Jan Jin Wei Ming Hiro Sora Raj Anil Deepa Sunil Ahmed Layla Hassan Yusuf Kwame Zuri Diego Carlos Elena Sofia Marco Luca
-    Giulia Pierre Louis Camille Chloe Lars Ingrid Sven Astrid Boris Natasha Dmitri Katya
+    John James Robert Michael William Richard Thomas Daniel Matthew Anthony Mark Steven Andrew Kevin Brian Edward
+    Ronald Jason Ryan Jacob Gary Eric Stephen Larry Justin Scott Frank Raymond Gregory Patrick Alexander Dennis Jerry
+    Tyler Aaron Jose Nathan Douglas Zachary Kyle Carl Gerald Keith Roger Jeremy Lawrence Sean Christian Ethan Austin
+    Joe Albert Bob Bill Mary Patricia Jennifer Linda Elizabeth Barbara Susan Jessica Karen Lisa Nancy Betty Sandra
+    Margaret Ashley Kim Emily Donna Michelle Carol Amanda Melissa Laura Rebecca Cynthia Amy Angela Shirley Brenda
+    Pamela Nicole Samantha Katherine Christine Rachel Carolyn Janet Catherine Heather Diane Ruth Joyce Virginia
+    Victoria Kelly Lauren Christina Joan Evelyn Judith Megan Andrea Cheryl Hannah Jacqueline Martha Gloria Teresa Ann
+    Kathryn Isabella Charlotte Amelia Mila Ada Alan Grant Miles Nora Otto Pia Quinn Rita Stella Tara Ursula Vera
+    Walter Xenia Yara Zara Bruno Carla Dora Edgar Fiona Gina Jan Jin Wei Ming Hiro Sora Raj Anil Deepa Sunil Ahmed
+    Layla Hassan Yusuf Kwame Zuri Diego Carlos Elena Sofia Marco Luca Giulia Pierre Louis Camille Chloe Lars Ingrid
+    Sven Astrid Boris Natasha Dmitri Katya
 """)
 
 OBJECTS = _words("""
@@ -219,12 +221,12 @@ OBJECTS = _words("""
     sock toy bag shell stone flag mirror button brush ladder bucket umbrella letter ticket whistle feather
 """)
 COUNTABLE = _words("""
-    apples pears plums cherries lemons oranges eggs cookies cakes books coins pens marbles stickers shells stones balls
-    flowers stamps buttons candles cups hats toys cards nuts carrots berries tickets leaves feathers beads
+    apples pears plums cherries lemons oranges eggs cookies cakes books coins pens marbles stickers shells stones
+    balls flowers stamps buttons candles cups hats toys cards nuts carrots berries tickets leaves feathers beads
 """)
 INSIDE = _words("""
-    garden kitchen park school library barn forest market office shop tower cellar attic bedroom bathroom hall cave castle
-    museum station hospital bakery tent hotel theater church village city jungle desert
+    garden kitchen park school library barn forest market office shop tower cellar attic bedroom bathroom hall cave
+    castle museum station hospital bakery tent hotel theater church village city jungle desert
 """)
 STORY_PLACES = {"forest": "in the", "garden": "in the", "park": "in the", "city": "in the", "village": "in the",
                 "desert": "in the", "jungle": "in the", "castle": "in the", "cave": "in the", "barn": "in the",
@@ -232,8 +234,8 @@ STORY_PLACES = {"forest": "in the", "garden": "in the", "park": "in the", "city"
                 "beach": "at the", "lake": "at the", "river": "at the", "school": "at the", "sea": "at the",
                 "moon": "on the", "farm": "on the", "island": "on the", "hill": "on the", "train": "on the"}
 STORY_ANIMALS = _words("""
-    fox owl bear rabbit mouse cat dog horse wolf lion tiger duck frog turtle penguin monkey elephant deer goat pig sheep
-    cow hen bee ant spider snake whale goose swan squirrel donkey camel kangaroo butterfly eagle beaver crow
+    fox owl bear rabbit mouse cat dog horse wolf lion tiger duck frog turtle penguin monkey elephant deer goat pig
+    sheep cow hen bee ant spider snake whale goose swan squirrel donkey camel kangaroo butterfly eagle beaver crow
 """)
 COLOURS = _words("red blue green yellow black white brown pink orange purple grey golden")
 PAINTS = _words("red blue green yellow black white brown pink orange purple grey")
@@ -242,24 +244,25 @@ FOODS = _words("bread cheese soup pizza rice cake pasta honey pancakes salad noo
 
 # Words for spelling and letters, beside the nouns above.
 SPELLING = _words("""
-    river window bridge summer winter spring autumn yellow purple orange silver golden planet rocket engine motor wheel
-    paper pencil school teacher doctor farmer baker singer dancer painter driver sailor pilot king queen prince castle
-    dragon giant wizard monster pirate island ocean water fire earth wind cloud storm thunder rain snow ice sun moon star
-    light night morning evening today tomorrow yesterday always never sometimes often under over between behind before
-    after again little large small great strong gentle happy funny silly clever honest simple pretty lovely kind brave
-    mother father sister brother uncle aunt cousin friend baby child people person family house home door wall roof floor
-    room garden flower tree leaf branch root seed grass field forest jungle desert mountain valley hill lake pond beach
-    sand shell stone rock metal iron copper glass wood plastic cotton wool silk leather rubber bread butter cheese milk
-    honey sugar salt pepper soup salad sandwich pizza pasta rice noodle potato tomato carrot onion garlic lemon banana
-    cherry melon peach grape berry apple table chair couch pillow blanket mirror candle lamp clock watch bottle basket
-    hammer nail ladder bucket needle thread button pocket jacket sweater shirt shoe boot glove hat scarf dress skirt
-    music song dance drum guitar piano violin trumpet letter number word story poem picture color circle square triangle
-    line point corner middle center north south east west left right front back inside outside upper lower minute hour
-    second week month year market street road path train plane boat ship truck bicycle wagon station airport harbor
-    ticket travel journey visit arrive leave return follow carry bring throw catch jump walk run swim climb sleep dream
-    wake wash clean cook bake drink eat taste smell touch hear listen speak talk whisper shout laugh smile cry think know
-    learn teach read write draw paint build break mend open close start finish begin stop wait hurry rest play win lose
-    strawberry blueberry raspberry mississippi banana committee balloon coffee letter pepper bottle puzzle rabbit kitten
-    puppy parrot pigeon turkey lobster dolphin panda zebra giraffe hippo leopard lizard beetle spider computer keyboard
-    screen camera radio robot machine battery language model token program number memory science history nature weather
+    river window bridge summer winter spring autumn yellow purple orange silver golden planet rocket engine motor
+    wheel paper pencil school teacher doctor farmer baker singer dancer painter driver sailor pilot king queen prince
+    castle dragon giant wizard monster pirate island ocean water fire earth wind cloud storm thunder rain snow ice sun
+    moon star light night morning evening today tomorrow yesterday always never sometimes often under over between
+    behind before after again little large small great strong gentle happy funny silly clever honest simple pretty
+    lovely kind brave mother father sister brother uncle aunt cousin friend baby child people person family house home
+    door wall roof floor room garden flower tree leaf branch root seed grass field forest jungle desert mountain
+    valley hill lake pond beach sand shell stone rock metal iron copper glass wood plastic cotton wool silk leather
+    rubber bread butter cheese milk honey sugar salt pepper soup salad sandwich pizza pasta rice noodle potato tomato
+    carrot onion garlic lemon banana cherry melon peach grape berry apple table chair couch pillow blanket mirror
+    candle lamp clock watch bottle basket hammer nail ladder bucket needle thread button pocket jacket sweater shirt
+    shoe boot glove hat scarf dress skirt music song dance drum guitar piano violin trumpet letter number word story
+    poem picture color circle square triangle line point corner middle center north south east west left right front
+    back inside outside upper lower minute hour second week month year market street road path train plane boat ship
+    truck bicycle wagon station airport harbor ticket travel journey visit arrive leave return follow carry bring
+    throw catch jump walk run swim climb sleep dream wake wash clean cook bake drink eat taste smell touch hear listen
+    speak talk whisper shout laugh smile cry think know learn teach read write draw paint build break mend open close
+    start finish begin stop wait hurry rest play win lose strawberry blueberry raspberry mississippi banana committee
+    balloon coffee letter pepper bottle puzzle rabbit kitten puppy parrot pigeon turkey lobster dolphin panda zebra
+    giraffe hippo leopard lizard beetle spider computer keyboard screen camera radio robot machine battery language
+    model token program number memory science history nature weather
 """)

@@ -25,31 +25,39 @@ def operands(rng: Random, split: str, sign: str, digits: tuple[int, ...] = (1, 2
             return x, y
 
 
-def _sum_sample(rng: Random, question: str, expression: str, value: str, answer: str, result: str | None = None) -> Sample:
+def _sum_sample(rng: Random, question: str, expression: str, value: str, answer: str,
+                result: str | None = None) -> Sample:
     result = value if result is None else result
     accept = {"rule": "number", "value": value, "tool": result}
     return Sample([user(casual(rng, question)), calculated(expression, result, answer)], accept)
 
 
 ADD = Asks(
-    ("what is {x} + {y}?", "what is {x}+{y}?", "{x} + {y}?", "{x}+{y}?", "{x} + {y} = ?", "what is {x} plus {y}?", "how much is {x} + {y}?",
-     "how much is {x} plus {y}?", "add {x} and {y}.", "what is the sum of {x} and {y}?", "{x} plus {y}?", "calculate {x} + {y}.", "compute {x}+{y}.",
-     "add {y} to {x}.", "what do {x} and {y} make?", "{x}+{y}=?", "tell me {x} plus {y}."),
-    ("what do you get for {x} + {y}?", "work out {x} + {y}.", "what is the total of {x} and {y}?", "sum {x} and {y}.", "what does {x} + {y} equal?"))
+    ("what is {x} + {y}?", "what is {x}+{y}?", "{x} + {y}?", "{x}+{y}?", "{x} + {y} = ?", "what is {x} plus {y}?",
+     "how much is {x} + {y}?", "how much is {x} plus {y}?", "add {x} and {y}.", "what is the sum of {x} and {y}?",
+     "{x} plus {y}?", "calculate {x} + {y}.", "compute {x}+{y}.", "add {y} to {x}.", "what do {x} and {y} make?",
+     "{x}+{y}=?", "tell me {x} plus {y}."),
+    ("what do you get for {x} + {y}?", "work out {x} + {y}.", "what is the total of {x} and {y}?", "sum {x} and {y}.",
+     "what does {x} + {y} equal?"))
 SUBTRACT = Asks(
-    ("what is {x} - {y}?", "what is {x}-{y}?", "{x} - {y}?", "{x}-{y}?", "{x} - {y} = ?", "what is {x} minus {y}?", "how much is {x} - {y}?",
-     "how much is {x} minus {y}?", "subtract {y} from {x}.", "take {y} away from {x}.", "{x} minus {y}?", "calculate {x} - {y}.", "compute {x}-{y}.",
-     "what is the difference between {x} and {y}?", "tell me {x} minus {y}.", "what is {x} less {y}?"),
+    ("what is {x} - {y}?", "what is {x}-{y}?", "{x} - {y}?", "{x}-{y}?", "{x} - {y} = ?", "what is {x} minus {y}?",
+     "how much is {x} - {y}?", "how much is {x} minus {y}?", "subtract {y} from {x}.", "take {y} away from {x}.",
+     "{x} minus {y}?", "calculate {x} - {y}.", "compute {x}-{y}.", "what is the difference between {x} and {y}?",
+     "tell me {x} minus {y}.", "what is {x} less {y}?"),
     ("what do you get for {x} - {y}?", "work out {x} - {y}.", "take {y} from {x}.", "what does {x} - {y} equal?"))
 MULTIPLY = Asks(
-    ("what is {x} * {y}?", "what is {x}*{y}?", "{x} * {y}?", "{x}*{y}?", "{x} x {y}?", "what is {x} times {y}?", "how much is {x} times {y}?",
-     "how much is {x} * {y}?", "multiply {x} by {y}.", "what is the product of {x} and {y}?", "{x} times {y}?", "calculate {x} * {y}.", "compute {x}*{y}.",
+    ("what is {x} * {y}?", "what is {x}*{y}?", "{x} * {y}?", "{x}*{y}?", "{x} x {y}?", "what is {x} times {y}?",
+     "how much is {x} times {y}?", "how much is {x} * {y}?", "multiply {x} by {y}.",
+     "what is the product of {x} and {y}?", "{x} times {y}?", "calculate {x} * {y}.", "compute {x}*{y}.",
      "multiply {x} and {y}.", "tell me {x} times {y}.", "what is {x} x {y}?", "{x} x {y} = ?"),
-    ("what do you get for {x} * {y}?", "work out {x} * {y}.", "what does {x} times {y} equal?", "what is {x} multiplied by {y}?"))
+    ("what do you get for {x} * {y}?", "work out {x} * {y}.", "what does {x} times {y} equal?",
+     "what is {x} multiplied by {y}?"))
 DIVIDE = Asks(
-    ("what is {x} / {y}?", "what is {x}/{y}?", "{x} / {y}?", "{x}/{y}?", "what is {x} divided by {y}?", "how much is {x} / {y}?", "divide {x} by {y}.",
-     "{x} divided by {y}?", "calculate {x} / {y}.", "compute {x}/{y}.", "tell me {x} divided by {y}.", "{x} / {y} = ?"),
-    ("what do you get for {x} / {y}?", "work out {x} / {y}.", "how much is {x} divided by {y}?", "what does {x} / {y} equal?"))
+    ("what is {x} / {y}?", "what is {x}/{y}?", "{x} / {y}?", "{x}/{y}?", "what is {x} divided by {y}?",
+     "how much is {x} / {y}?", "divide {x} by {y}.", "{x} divided by {y}?", "calculate {x} / {y}.", "compute {x}/{y}.",
+     "tell me {x} divided by {y}.", "{x} / {y} = ?"),
+    ("what do you get for {x} / {y}?", "work out {x} / {y}.", "how much is {x} divided by {y}?",
+     "what does {x} / {y} equal?"))
 
 
 def add(rng: Random, split: str) -> Sample:
@@ -133,15 +141,18 @@ def word_problem(rng: Random, split: str) -> Sample:
 
 
 LARGER = Asks(
-    ("which is larger, {x} or {y}?", "which number is larger, {x} or {y}?", "which is bigger, {x} or {y}?", "what is larger, {x} or {y}?",
-     "which one is greater, {x} or {y}?", "what is more, {x} or {y}?", "tell me which is larger, {x} or {y}.", "{x} or {y}: which is larger?"),
+    ("which is larger, {x} or {y}?", "which number is larger, {x} or {y}?", "which is bigger, {x} or {y}?",
+     "what is larger, {x} or {y}?", "which one is greater, {x} or {y}?", "what is more, {x} or {y}?",
+     "tell me which is larger, {x} or {y}.", "{x} or {y}: which is larger?"),
     ("which number is bigger, {x} or {y}?", "which one is larger: {x} or {y}?", "which is greater, {x} or {y}?"))
 SMALLER = Asks(
-    ("which is smaller, {x} or {y}?", "which number is smaller, {x} or {y}?", "what is smaller, {x} or {y}?", "which one is smaller, {x} or {y}?",
-     "what is less, {x} or {y}?", "tell me which is smaller, {x} or {y}.", "{x} or {y}: which is smaller?"),
+    ("which is smaller, {x} or {y}?", "which number is smaller, {x} or {y}?", "what is smaller, {x} or {y}?",
+     "which one is smaller, {x} or {y}?", "what is less, {x} or {y}?", "tell me which is smaller, {x} or {y}.",
+     "{x} or {y}: which is smaller?"),
     ("which one is smaller: {x} or {y}?", "which number is less, {x} or {y}?"))
 IS_LARGER = Asks(
-    ("is {x} larger than {y}?", "is {x} bigger than {y}?", "is {x} more than {y}?", "is {x} greater than {y}?", "is the number {x} larger than {y}?"),
+    ("is {x} larger than {y}?", "is {x} bigger than {y}?", "is {x} more than {y}?", "is {x} greater than {y}?",
+     "is the number {x} larger than {y}?"),
     ("would you say {x} is larger than {y}?", "is the number {x} bigger than {y}?"))
 
 
@@ -161,21 +172,25 @@ def compare(rng: Random, split: str) -> Sample:
     if asks is IS_LARGER:
         answer = ("Yes, " if x > y else "No, ") + answer
     accept = {"rule": "text", "text": answer, "tool": str(x - y)}
-    return Sample([user(casual(rng, asks.pick(rng, split).format(x=x, y=y))), calculated(f"{x}-{y}", str(x - y), answer)], accept)
+    return Sample([user(casual(rng, asks.pick(rng, split).format(x=x, y=y))),
+                   calculated(f"{x}-{y}", str(x - y), answer)], accept)
 
 
 COUNT = Asks(
-    ("count from {x} to {y}.", "count up from {x} to {y}.", "count {x} to {y}.", "list the numbers from {x} to {y}.", "say the numbers from {x} to {y}.",
-     "what are the numbers from {x} to {y}?", "start at {x} and count to {y}."),
+    ("count from {x} to {y}.", "count up from {x} to {y}.", "count {x} to {y}.", "list the numbers from {x} to {y}.",
+     "say the numbers from {x} to {y}.", "what are the numbers from {x} to {y}?", "start at {x} and count to {y}."),
     ("name the numbers from {x} to {y}.", "write the numbers from {x} to {y}.", "begin at {x} and count to {y}."))
 COUNT_DOWN = Asks(
-    ("count down from {x} to {y}.", "count backwards from {x} to {y}.", "count back from {x} to {y}.", "start at {x} and count down to {y}."),
+    ("count down from {x} to {y}.", "count backwards from {x} to {y}.", "count back from {x} to {y}.",
+     "start at {x} and count down to {y}."),
     ("begin at {x} and count down to {y}.", "say the numbers down from {x} to {y}."))
 NEXT = Asks(
-    ("what number comes after {x}?", "which number comes after {x}?", "what is the number after {x}?", "what is the next number after {x}?", "which number follows {x}?"),
+    ("what number comes after {x}?", "which number comes after {x}?", "what is the number after {x}?",
+     "what is the next number after {x}?", "which number follows {x}?"),
     ("what number follows {x}?", "tell me the number after {x}."))
 PREVIOUS = Asks(
-    ("what number comes before {x}?", "which number comes before {x}?", "what is the number before {x}?", "which number is just before {x}?"),
+    ("what number comes before {x}?", "which number comes before {x}?", "what is the number before {x}?",
+     "which number is just before {x}?"),
     ("what number is right before {x}?", "tell me the number before {x}."))
 
 
@@ -197,10 +212,12 @@ def count(rng: Random, split: str) -> Sample:
 
 
 EVEN = Asks(
-    ("is {x} {kind}?", "is {x} an {kind} number?", "is the number {x} {kind}?", "would you say {x} is {kind}?", "tell me if {x} is {kind}."),
+    ("is {x} {kind}?", "is {x} an {kind} number?", "is the number {x} {kind}?", "would you say {x} is {kind}?",
+     "tell me if {x} is {kind}."),
     ("do you know if {x} is {kind}?", "is it true that {x} is {kind}?"))
 EVEN_OR_ODD = Asks(
-    ("is {x} even or odd?", "is {x} odd or even?", "is the number {x} even or odd?", "even or odd: {x}?", "tell me if {x} is even or odd."),
+    ("is {x} even or odd?", "is {x} odd or even?", "is the number {x} even or odd?", "even or odd: {x}?",
+     "tell me if {x} is even or odd."),
     ("do you know if {x} is odd or even?", "{x}: even or odd?"))
 
 
@@ -213,5 +230,6 @@ def even_odd(rng: Random, split: str) -> Sample:
         question, answer = EVEN_OR_ODD.pick(rng, split).format(x=x), f"{x} is {truth}."
     else:
         asked = rng.choice(("even", "odd"))
-        question, answer = EVEN.pick(rng, split).format(x=x, kind=asked), f"{'Yes' if asked == truth else 'No'}, {x} is {truth}."
+        question = EVEN.pick(rng, split).format(x=x, kind=asked)
+        answer = f"{'Yes' if asked == truth else 'No'}, {x} is {truth}."
     return Sample([user(casual(rng, question)), assistant(answer)], {"rule": "text", "text": answer})

@@ -7,34 +7,41 @@ cannot have learned the answer and must look it up in the conversation.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import cache
 from random import Random
 
 from engine.world.lexicon import ANIMALS, COUNTRIES, FOODS, INSIDE, MOODS, MORE_NAMES, NAMES, OBJECTS, PAINTS
 from engine.world.phrasing import Asks, a, capital, casual, made_up, split_of
 from engine.world.sample import Message, Sample, assistant, exchange, user
 
-_OPENINGS = ("read this: ", "here is a story. ", "listen. ", "listen: ", "read this and answer. ", "I will tell you something. ",
-             "a question for you: ", "okay, ")
+_OPENINGS = ("read this: ", "here is a story. ", "listen. ", "listen: ", "read this and answer. ",
+             "I will tell you something. ", "a question for you: ", "okay, ")
 
 
 def _asks(seen: Sequence[str], unseen: Sequence[str]) -> Asks:
     return Asks(["{text} " + core for core in seen], ["{text} " + core for core in unseen], _OPENINGS)
 
 
-WHERE = _asks(("Where is {x}?", "Where can I find {x}?", "In which place is {x}?", "Tell me where {x} is.", "So where is {x}?", "What place is {x} in?"),
+WHERE = _asks(("Where is {x}?", "Where can I find {x}?", "In which place is {x}?", "Tell me where {x} is.",
+               "So where is {x}?", "What place is {x} in?"),
               ("Do you know where {x} is?", "Where is {x} now?"))
-WHO_IN = _asks(("Who is in the {x}?", "Who is inside the {x}?", "Tell me who is in the {x}.", "Which person is in the {x}?", "So who is in the {x}?"),
+WHO_IN = _asks(("Who is in the {x}?", "Who is inside the {x}?", "Tell me who is in the {x}.",
+                "Which person is in the {x}?", "So who is in the {x}?"),
                ("Do you know who is in the {x}?", "Who can I find in the {x}?"))
-WHAT_COLOUR = _asks(("What colour is the {x}?", "What color is the {x}?", "Which colour is the {x}?", "What is the colour of the {x}?", "Tell me the colour of the {x}."),
+WHAT_COLOUR = _asks(("What colour is the {x}?", "What color is the {x}?", "Which colour is the {x}?",
+                     "What is the colour of the {x}?", "Tell me the colour of the {x}."),
                     ("Tell me what colour the {x} is.", "What is the color of the {x}?"))
-WHO_HAS = _asks(("Who has the {x}?", "Whose is the {x}?", "Tell me who has the {x}.", "Which person has the {x}?", "Who has a {x}?", "So who has the {x}?"),
+WHO_HAS = _asks(("Who has the {x}?", "Whose is the {x}?", "Tell me who has the {x}.", "Which person has the {x}?",
+                 "Who has a {x}?", "So who has the {x}?"),
                 ("Do you know who has the {x}?", "Who is it that has the {x}?"))
-WHAT_HAS = _asks(("What does {x} have?", "What has {x} got?", "Tell me what {x} has.", "What is it that {x} has?", "So what does {x} have?"),
+WHAT_HAS = _asks(("What does {x} have?", "What has {x} got?", "Tell me what {x} has.", "What is it that {x} has?",
+                  "So what does {x} have?"),
                  ("Do you know what {x} has?", "Which thing does {x} have?"))
-WHAT_LIKES = _asks(("What does {x} like?", "What does {x} like to eat?", "Tell me what {x} likes.", "What food does {x} like?", "So what does {x} like?"),
+WHAT_LIKES = _asks(("What does {x} like?", "What does {x} like to eat?", "Tell me what {x} likes.",
+                    "What food does {x} like?", "So what does {x} like?"),
                    ("Do you know what {x} likes?", "Which food does {x} like?"))
-WHO_LIKES = _asks(("Who likes {x}?", "Tell me who likes {x}.", "Which person likes {x}?", "Who is it that likes {x}?", "So who likes {x}?"),
+WHO_LIKES = _asks(("Who likes {x}?", "Tell me who likes {x}.", "Which person likes {x}?", "Who is it that likes {x}?",
+                   "So who likes {x}?"),
                   ("Do you know who likes {x}?", "Who likes to eat {x}?"))
 HOW_IS = _asks(("How is {x}?", "How does {x} feel?", "Tell me how {x} feels.", "How is {x} feeling?", "So how is {x}?"),
                ("Do you know how {x} feels?", "How is {x} today?"))
@@ -42,7 +49,7 @@ WHO_IS = _asks(("Who is {x}?", "Tell me who is {x}.", "Which person is {x}?", "W
                ("Do you know who is {x}?", "Who is the {x} one?"))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _partners(split: str, name: str, things: tuple[str, ...]) -> tuple[str, ...]:
     """Those of `things` whose pair with `name` belongs to `split`."""
     return tuple(thing for thing in things if split_of(f"{name}&{thing}") == split)
@@ -91,7 +98,8 @@ def _feels(rng: Random, people: list[tuple[str, ...]], x: tuple[str, ...]) -> tu
 
 
 _Text = Callable[[Random, list[tuple[str, ...]], tuple[str, ...]], tuple[list[str], Asks, str, str]]
-_TEXTS: tuple[tuple[_Text, tuple[str, ...]], ...] = ((_places, INSIDE), (_things, OBJECTS), (_likes, FOODS), (_feels, MOODS))
+_TEXTS: tuple[tuple[_Text, tuple[str, ...]], ...] = ((_places, INSIDE), (_things, OBJECTS), (_likes, FOODS),
+                                                     (_feels, MOODS))
 
 
 def reading(rng: Random, split: str) -> Sample:
@@ -104,7 +112,8 @@ def reading(rng: Random, split: str) -> Sample:
 
 
 _ALL_NAMES = tuple(sorted({*NAMES, *MORE_NAMES}))
-_PET_NAMES = ("Rex", "Bella", "Luna", "Max", "Milo", "Charlie", "Coco", "Lucky", "Rocky", "Daisy", "Buddy", "Molly", "Spot", "Shadow", "Ginger")
+_PET_NAMES = ("Rex", "Bella", "Luna", "Max", "Milo", "Charlie", "Coco", "Lucky", "Rocky", "Daisy", "Buddy", "Molly",
+              "Spot", "Shadow", "Ginger")
 _PETS = ("dog", "cat", "horse", "rabbit", "mouse", "duck", "goat", "hen")
 
 
@@ -117,33 +126,45 @@ def _name(rng: Random) -> str:
 
 # What a person says about themselves, how the model takes it, how they ask later, and what it then answers.
 _TOLD = {
-    "name": (("my name is {v}.", "I am {v}.", "I am called {v}.", "hello, I am {v}.", "hi, my name is {v}!", "you can call me {v}.", "people call me {v}.", "call me {v}."),
+    "name": (("my name is {v}.", "I am {v}.", "I am called {v}.", "hello, I am {v}.", "hi, my name is {v}!",
+              "you can call me {v}.", "people call me {v}.", "call me {v}."),
              "Nice to meet you, {v}!", "Your name is {v}."),
-    "animal": (("my favourite animal is the {v}.", "my favorite animal is the {v}.", "the animal I like most is the {v}.", "I love the {v} most of all animals."),
+    "animal": (("my favourite animal is the {v}.", "my favorite animal is the {v}.",
+                "the animal I like most is the {v}.", "I love the {v} most of all animals."),
                "The {v} is a lovely animal. I will remember that.", "Your favourite animal is the {v}."),
-    "colour": (("my favourite colour is {v}.", "my favorite color is {v}.", "the colour I like most is {v}.", "I like the colour {v} best."),
+    "colour": (("my favourite colour is {v}.", "my favorite color is {v}.", "the colour I like most is {v}.",
+                "I like the colour {v} best."),
                "{V} is a lovely colour. I will remember that.", "Your favourite colour is {v}."),
-    "food": (("my favourite food is {v}.", "my favorite food is {v}.", "the food I like most is {v}.", "I like to eat {v}."),
+    "food": (("my favourite food is {v}.", "my favorite food is {v}.", "the food I like most is {v}.",
+              "I like to eat {v}."),
              "Yum, {v}! I will remember that.", "Your favourite food is {v}."),
     "age": (("I am {v} years old.", "my age is {v}.", "I just turned {v}.", "I am {v} years old now."),
             "Thank you for telling me.", "You are {v} years old."),
     "city": (("I live in {v}.", "I am from {v}.", "my home is in {v}.", "I come from {v}."),
              "{v} must be a nice place.", "You live in {v}."),
-    "pet": (("my {p} is called {v}.", "I have a {p} called {v}.", "the name of my {p} is {v}.", "my {p}'s name is {v}."),
+    "pet": (("my {p} is called {v}.", "I have a {p} called {v}.", "the name of my {p} is {v}.",
+             "my {p}'s name is {v}."),
             "{v} is a nice name for a {p}.", "Your {p} is called {v}."),
 }
 _ASKED = {
-    "name": Asks(("what is my name?", "who am I?", "do you remember my name?", "what am I called?", "do you know my name?", "tell me my name.", "say my name."),
+    "name": Asks(("what is my name?", "who am I?", "do you remember my name?", "what am I called?",
+                  "do you know my name?", "tell me my name.", "say my name."),
                  ("can you remember my name?", "what was my name?", "do you still know my name?")),
-    "animal": Asks(("what is my favourite animal?", "what is my favorite animal?", "which animal do I like most?", "do you remember my favourite animal?", "tell me my favourite animal."),
+    "animal": Asks(("what is my favourite animal?", "what is my favorite animal?", "which animal do I like most?",
+                    "do you remember my favourite animal?", "tell me my favourite animal."),
                    ("which animal is my favourite?", "what was my favourite animal?")),
-    "colour": Asks(("what is my favourite colour?", "what is my favorite color?", "which colour do I like most?", "do you remember my favourite colour?", "tell me my favourite colour."),
+    "colour": Asks(("what is my favourite colour?", "what is my favorite color?", "which colour do I like most?",
+                    "do you remember my favourite colour?", "tell me my favourite colour."),
                    ("which colour is my favourite?", "what was my favourite colour?")),
-    "food": Asks(("what is my favourite food?", "what is my favorite food?", "which food do I like most?", "do you remember my favourite food?", "what do I like to eat?"),
+    "food": Asks(("what is my favourite food?", "what is my favorite food?", "which food do I like most?",
+                  "do you remember my favourite food?", "what do I like to eat?"),
                  ("which food is my favourite?", "what was my favourite food?")),
-    "age": Asks(("how old am I?", "what is my age?", "do you remember my age?", "tell me my age.", "do you know how old I am?"), ("what was my age?", "do you remember how old I am?")),
-    "city": Asks(("where do I live?", "where am I from?", "do you remember where I live?", "in which city do I live?", "tell me where I live."), ("which city do I live in?", "what city am I from?")),
-    "pet": Asks(("what is my {p} called?", "what is the name of my {p}?", "what is my {p}'s name?", "do you remember the name of my {p}?", "tell me the name of my {p}."),
+    "age": Asks(("how old am I?", "what is my age?", "do you remember my age?", "tell me my age.",
+                 "do you know how old I am?"), ("what was my age?", "do you remember how old I am?")),
+    "city": Asks(("where do I live?", "where am I from?", "do you remember where I live?", "in which city do I live?",
+                  "tell me where I live."), ("which city do I live in?", "what city am I from?")),
+    "pet": Asks(("what is my {p} called?", "what is the name of my {p}?", "what is my {p}'s name?",
+                 "do you remember the name of my {p}?", "tell me the name of my {p}."),
                 ("how is my {p} called?", "what was the name of my {p}?")),
 }
 _UNTOLD = "I do not know that yet. Please tell me."

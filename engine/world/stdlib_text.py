@@ -13,7 +13,8 @@ from random import Random
 from engine.world.phrasing import split_of
 
 PIECE_CHARS = 700
-_PACKAGES = ("json", "email", "http", "collections", "concurrent", "importlib", "logging", "unittest", "urllib", "xml", "asyncio")
+_PACKAGES = ("json", "email", "http", "collections", "concurrent", "importlib", "logging", "unittest", "urllib", "xml",
+             "asyncio")
 
 
 def source_files(split: str) -> list[Path]:
