@@ -12,7 +12,6 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, TypeVar
 
 C = TypeVar("C")
@@ -51,7 +50,6 @@ class Option:
         return "--" + self.name.replace("_", "-")
 
 
-@cache
 def options(config_type: type[Any]) -> dict[str, Option]:
     """Every setting of a config dataclass, by field name, in order."""
     hints = typing.get_type_hints(config_type)
@@ -131,7 +129,8 @@ def coerce(option: Option, value: Any) -> Any:
     if option.unset is not None and not isinstance(typed, str) and typed == option.unset:
         return None
     if option.choices and typed not in option.choices:
-        raise ConfigError(f"{option.flag}={typed}: not one of {', '.join(option.choices)}{nearest(str(typed), option.choices)}")
+        known = ", ".join(option.choices)
+        raise ConfigError(f"{option.flag}={typed}: not one of {known}{nearest(str(typed), option.choices)}")
     if option.low is not None and typed < option.low:
         raise ConfigError(f"{option.flag}={typed}: must be at least {option.low:g}")
     if option.high is not None and typed > option.high:

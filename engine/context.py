@@ -86,7 +86,9 @@ def from_environment(stage: str) -> StageContext:
     run_dir = Path(os.environ[RUN_DIR]) if os.environ.get(RUN_DIR) else None
     stage_id = os.environ.get(STAGE_ID) or stage
     path = run_dir / "events.jsonl" if run_dir and rank == 0 else None
-    events = EventWriter(path, run=run_dir.name if run_dir else "", attempt=int(os.environ.get(ATTEMPT, 1)), stage=stage_id)
+    events = EventWriter(
+        path, run=run_dir.name if run_dir else "", attempt=int(os.environ.get(ATTEMPT, 1)), stage=stage_id
+    )
     return StageContext(base_dir(), events, stage, run_dir, rank)
 
 

@@ -19,9 +19,21 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 
 # Dense bf16 peak in FLOP/s by a part of the GPU's name, most specific first (vendors' data sheets, without sparsity).
 _GPU_PEAKS = (
-    ("h200 nvl", 836e12), ("h200", 989e12), ("h100 nvl", 835e12), ("h100 pcie", 756e12), ("h100", 989e12),
-    ("gb200", 2.5e15), ("b200", 2.25e15), ("a100", 312e12), ("a40", 149.7e12), ("l40s", 362e12), ("l4", 121e12),
-    ("mi300x", 1.3074e15), ("5090", 209.5e12), ("4090", 165.2e12), ("3090", 71e12),
+    ("h200 nvl", 836e12),
+    ("h200", 989e12),
+    ("h100 nvl", 835e12),
+    ("h100 pcie", 756e12),
+    ("h100", 989e12),
+    ("gb200", 2.5e15),
+    ("b200", 2.25e15),
+    ("a100", 312e12),
+    ("a40", 149.7e12),
+    ("l40s", 362e12),
+    ("l4", 121e12),
+    ("mi300x", 1.3074e15),
+    ("5090", 209.5e12),
+    ("4090", 165.2e12),
+    ("3090", 71e12),
 )
 
 
@@ -31,7 +43,7 @@ class Device:
 
     device: torch.device
     dtype: torch.dtype
-    peak_flops: float   # FLOP/s in `dtype`; 0 when unknown, then no MFU is reported
+    peak_flops: float  # FLOP/s in `dtype`; 0 when unknown, then no MFU is reported
     name: str
 
     @property
@@ -47,7 +59,9 @@ def choose_device(device_type: str = "auto", dtype: str = "auto") -> Device:
     """Resolve "auto", refuse what this machine has not. Raises StageError naming what would work."""
     kind = _best_kind() if device_type == "auto" else device_type
     if kind == "cuda" and not torch.cuda.is_available():
-        raise StageError("device_type=cuda, but this machine has no usable CUDA GPU", "use --device-type=auto", "device")
+        raise StageError(
+            "device_type=cuda, but this machine has no usable CUDA GPU", "use --device-type=auto", "device"
+        )
     if kind == "mps" and not torch.backends.mps.is_available():
         raise StageError("device_type=mps, but this machine has no Apple GPU", "use --device-type=auto", "device")
     if kind == "cpu":

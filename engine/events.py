@@ -5,10 +5,11 @@ on an O_APPEND descriptor under a file lock, so the supervisor and a stage may b
 1, 2, 3, ... without a gap. A last line without newline means "not yet"; the next writer cuts it off.
 
 Kinds and their data:
-  run         state: started | finished | failed | stopped; recipe, title, stages: [{id, stage, title}], pid, host, exit_code, reason
-  stage       state: started | progress | finished | failed | stopped | skipped; index, total_stages, title, log, argv,
-              exit_code, seconds, resumed; progress carries done, total, unit, eta_s
-  config      settings: {...} as given, and what follows from them: n_params, flops_per_token, device, dtype, peak_flops,
+  run         state: started | finished | failed | stopped; recipe, title, stages: [{id, stage, title}], pid, host,
+              exit_code, reason
+  stage       state: started | progress | finished | failed | stopped | skipped; index, total_stages, title, log,
+              argv, exit_code, seconds, resumed; progress carries done, total, unit, eta_s
+  config      settings as given, and what follows: n_params, flops_per_token, device, dtype, peak_flops,
               total_steps, tokens_per_step, ...
   metric      one training step: loss, lrm, dt (s), tok_per_sec, mfu (percent), grad_norm, tokens, train_time (s)
   eval        results at a step: val_bpb, or a score per task ("chat/capital": 0.98)
@@ -113,7 +114,7 @@ class EventWriter:
         return text.encode() + b"\n"
 
     def _catch_up(self, size: int) -> int:
-        """Another writer was here: cut a torn last line off and learn the last sequence number. Returns the new size."""
+        """Another writer was here: cut a torn last line off, learn the last sequence number. Returns the new size."""
         tail = b""
         start = size
         while start > 0 and tail.count(b"\n") < 2:

@@ -74,7 +74,9 @@ class BaseTrain(Training):
     width: int | None = opt(None, "channels; none: 64 x depth", low=16)
     head_dim: int = opt(128, "channels per attention head, about", low=8)
     target_flops: float | None = opt(None, "train until this many FLOPs are spent", unset=-1, low=1)
-    target_param_data_ratio: float | None = opt(20.0, "tokens per parameter, when neither steps nor FLOPs are given", unset=-1, low=0)
+    target_param_data_ratio: float | None = opt(
+        20.0, "tokens per parameter, when neither steps nor FLOPs are given", unset=-1, low=0
+    )
     grad_clip: float = opt(1.0, "largest gradient norm; 0 switches clipping off", low=0)
     warmup_ratio: float = opt(0.0, "share of the steps over which the learning rate rises", low=0, high=1)
     warmdown_ratio: float = opt(0.2, "share of the steps over which it falls", low=0, high=1)
@@ -146,7 +148,7 @@ class StageSpec:
     reads: tuple[str, ...]
     writes: tuple[str, ...]
     resumable: bool = False  # takes --resume
-    parallel: bool = False   # runs under torchrun when there are several GPUs
+    parallel: bool = False  # runs under torchrun when there are several GPUs
 
     @property
     def summary(self) -> str:
@@ -161,15 +163,45 @@ _TABLE = (
     StageSpec("dataset", "Data", Dataset, "engine.stages.dataset:run", (), ("base_data/", "conversations/")),
     StageSpec("tok_train", "Tokenizer", TokTrain, "engine.stages.tok_train:run", ("base_data/",), ("tokenizer/",)),
     StageSpec("tok_eval", "Tokenizer eval", TokEval, "engine.stages.tok_eval:run", ("tokenizer/", "base_data/"), ()),
-    StageSpec("base_train", "Base", BaseTrain, "engine.stages.base_train:run", ("tokenizer/", "base_data/"),
-              ("base_checkpoints/",), resumable=True, parallel=True),
+    StageSpec(
+        "base_train",
+        "Base",
+        BaseTrain,
+        "engine.stages.base_train:run",
+        ("tokenizer/", "base_data/"),
+        ("base_checkpoints/",),
+        resumable=True,
+        parallel=True,
+    ),
     StageSpec("base_eval", "Base eval", BaseEval, "engine.stages.base_eval:run", ("base_checkpoints/",), ()),
-    StageSpec("mid_train", "Mid", MidTrain, "engine.stages.mid_train:run", ("base_checkpoints/", "conversations/"),
-              ("mid_checkpoints/",), resumable=True, parallel=True),
-    StageSpec("chat_sft", "SFT", ChatSft, "engine.stages.chat_sft:run", ("mid_checkpoints/", "conversations/"),
-              ("chatsft_checkpoints/",), resumable=True, parallel=True),
-    StageSpec("chat_eval", "Chat eval", ChatEval, "engine.stages.chat_eval:run",
-              ("chatsft_checkpoints/", "conversations/"), ()),
+    StageSpec(
+        "mid_train",
+        "Mid",
+        MidTrain,
+        "engine.stages.mid_train:run",
+        ("base_checkpoints/", "conversations/"),
+        ("mid_checkpoints/",),
+        resumable=True,
+        parallel=True,
+    ),
+    StageSpec(
+        "chat_sft",
+        "SFT",
+        ChatSft,
+        "engine.stages.chat_sft:run",
+        ("mid_checkpoints/", "conversations/"),
+        ("chatsft_checkpoints/",),
+        resumable=True,
+        parallel=True,
+    ),
+    StageSpec(
+        "chat_eval",
+        "Chat eval",
+        ChatEval,
+        "engine.stages.chat_eval:run",
+        ("chatsft_checkpoints/", "conversations/"),
+        (),
+    ),
     StageSpec("report", "Report", Report, "engine.stages.report:run", ("report/",), ("report/report.md",)),
 )
 STAGES: dict[str, StageSpec] = {spec.name: spec for spec in _TABLE}

@@ -32,8 +32,18 @@ class TextBatches:
     Rank r of `world` reads row groups r, r + world, ... of each file. `start` is a `state()` to go on from.
     """
 
-    def __init__(self, files: Sequence[Path], tokenizer: Encoder, batch_size: int, seq_len: int, *, rank: int = 0,
-                 world: int = 1, start: dict[str, Any] | None = None, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        files: Sequence[Path],
+        tokenizer: Encoder,
+        batch_size: int,
+        seq_len: int,
+        *,
+        rank: int = 0,
+        world: int = 1,
+        start: dict[str, Any] | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
         if not files:
             raise ValueError("no parquet files to read")
         self.files, self.tokenizer, self.device = list(files), tokenizer, device
@@ -58,7 +68,7 @@ class TextBatches:
     @staticmethod
     def _shares(pending: deque[tuple[dict[str, Any], np.ndarray]], need: int) -> list[int]:
         """How many tokens to take of each pending row group, in order, to get `need`."""
-        shares = []
+        shares: list[int] = []
         for _, ids in pending:
             shares.append(min(need - sum(shares), len(ids)))
         return [n for n in shares if n]

@@ -27,8 +27,19 @@ class ConversationBatches:
     token is a target, else those with mask 1. `start` is a `state()` to go on from.
     """
 
-    def __init__(self, count: int, render: Render, batch_size: int, seq_len: int, *, pad_id: int, supervise_all: bool,
-                 seed: int = 42, start: dict[str, Any] | None = None, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        count: int,
+        render: Render,
+        batch_size: int,
+        seq_len: int,
+        *,
+        pad_id: int,
+        supervise_all: bool,
+        seed: int = 42,
+        start: dict[str, Any] | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
         if count < 1:
             raise ValueError("no conversations to read")
         self.count, self.render, self.shape, self.device = count, render, (batch_size, seq_len), device
@@ -51,8 +62,9 @@ class ConversationBatches:
             y = torch.where(counts[:, 1:], ids[:, 1:], IGNORE)
             yield ids[:, :-1].contiguous().to(self.device), y.to(self.device)
 
-    def _fill_row(self, buffer: list[tuple[int, list[int], list[int]]], order: Iterator[int],
-                  room: int) -> tuple[list[int], list[int]]:
+    def _fill_row(
+        self, buffer: list[tuple[int, list[int], list[int]]], order: Iterator[int], room: int
+    ) -> tuple[list[int], list[int]]:
         """One row of exactly `room` ids and their loss mask; takes conversations out of `buffer`, which it refills."""
         ids: list[int] = []
         mask: list[int] = []

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import torch
-
 from engine.context import StageContext
+from engine.inference.generate import Engine
 from engine.model.gpt import GPT
 from engine.tokenizer.bpe import Tokenizer
 
-PROMPTS = ("Once upon a time", "The capital of France is", "The opposite of hot is", "A cow says", "The day after Monday is",
-           "3, 4, 5,")
+PROMPTS = (
+    "Once upon a time",
+    "The capital of France is",
+    "The opposite of hot is",
+    "A cow says",
+    "The day after Monday is",
+    "3, 4, 5,",
+)
 SAMPLE_TOKENS = 24
 
 
@@ -22,12 +27,8 @@ def print_samples(model: GPT, tokenizer: Tokenizer, context: StageContext, step:
     return texts
 
 
-@torch.no_grad()
 def _continue(model: GPT, tokenizer: Tokenizer, prompt: str) -> str:
+    """`prompt` and what follows it, greedily, up to the end of the document."""
     ids = tokenizer.encode(prompt, prepend=tokenizer.get_bos_token_id())
-    for _ in range(SAMPLE_TOKENS):
-        row = torch.tensor([ids], device=model.device)
-        ids.append(int(model(row, last_only=True).argmax()))
-        if ids[-1] == tokenizer.get_bos_token_id():
-            break
-    return tokenizer.decode([i for i in ids if i != tokenizer.get_bos_token_id()])
+    [completion] = Engine(model, tokenizer).generate_batch([ids], max_tokens=SAMPLE_TOKENS)
+    return prompt + tokenizer.decode(completion.tokens)

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from engine.model.config import Architecture, GPTConfig
 from engine.model.layers import Linear, rms_norm
 
-
 EXPLICIT_LIMIT = 512  # longest context whose T x T scores are worth their memory on a CPU
 
 

@@ -20,8 +20,8 @@ class Architecture:
     """Constants that are not recorded in any nanochat checkpoint."""
 
     rope_base: float = 10_000.0
-    softcap: float = 15.0     # logits are squeezed into (-softcap, softcap)
-    qk_scale: float = 1.0     # after QK norm, q and k are each multiplied by this
+    softcap: float = 15.0  # logits are squeezed into (-softcap, softcap)
+    qk_scale: float = 1.0  # after QK norm, q and k are each multiplied by this
 
 
 CLASSIC = Architecture()
@@ -62,7 +62,9 @@ class GPTConfig:
         return asdict(self)
 
 
-def from_depth(depth: int, *, vocab_size: int, sequence_len: int, width: int | None = None, head_dim: int = 128) -> GPTConfig:
+def from_depth(
+    depth: int, *, vocab_size: int, sequence_len: int, width: int | None = None, head_dim: int = 128
+) -> GPTConfig:
     """nanochat's one dial: width is 64 x depth and heads are about `head_dim` wide."""
     n_embd = width or 64 * depth
     n_head = max(1, (n_embd + head_dim - 1) // head_dim)
@@ -70,7 +72,7 @@ def from_depth(depth: int, *, vocab_size: int, sequence_len: int, width: int | N
 
 
 def config_from_meta(values: Mapping[str, Any]) -> GPTConfig:
-    """GPTConfig from a meta file's `model_config`; unknown names are refused, a full-attention window pattern is not."""
+    """GPTConfig from a meta file's `model_config`, refusing names and windows that this version does not know."""
     known = {f.name for f in fields(GPTConfig)}
     pattern = str(values.get("window_pattern", "L"))
     if set(pattern) != {"L"}:

@@ -46,6 +46,15 @@ class Block(nn.Module):
         return x + self.mlp(rms_norm(x))
 
 
+class Transformer(nn.Module):
+    """The token embedding and the blocks; a module of its own because nanochat's parameter names say `transformer.`"""
+
+    def __init__(self, config: GPTConfig, architecture: Architecture, rows: int) -> None:
+        super().__init__()
+        self.wte = nn.Embedding(rows, config.n_embd)
+        self.h = nn.ModuleList([Block(config, architecture, i) for i in range(config.n_layer)])
+
+
 class GPT(nn.Module):
     """Decoder-only transformer.
 
@@ -56,22 +65,31 @@ class GPT(nn.Module):
     cos: Tensor
     sin: Tensor
 
-    def __init__(self, config: GPTConfig, architecture: Architecture = CLASSIC, *, dtype: torch.dtype = torch.float32,
-                 vocab_rows: int | None = None) -> None:
+    def __init__(
+        self,
+        config: GPTConfig,
+        architecture: Architecture = CLASSIC,
+        *,
+        dtype: torch.dtype = torch.float32,
+        vocab_rows: int | None = None,
+    ) -> None:
         super().__init__()
         self.config, self.architecture, self.dtype = config, architecture, dtype
         rows = vocab_rows or config.vocab_size
-        self.transformer = nn.ModuleDict({
-            "wte": nn.Embedding(rows, config.n_embd),
-            "h": nn.ModuleList([Block(config, architecture, i) for i in range(config.n_layer)]),
-        })
+        self.transformer = Transformer(config, architecture, rows)
         self.lm_head = Linear(config.n_embd, rows)
         cos, sin = rotary_tables(config, architecture, config.sequence_len)
         self.register_buffer("cos", cos[:, None, :].to(dtype), persistent=False)  # (T, 1, D/2)
         self.register_buffer("sin", sin[:, None, :].to(dtype), persistent=False)
 
-    def forward(self, idx: Tensor, targets: Tensor | None = None, kv_cache: Cache | None = None,
-                loss_reduction: Literal["mean", "sum", "none"] = "mean", last_only: bool = False) -> Tensor:
+    def forward(
+        self,
+        idx: Tensor,
+        targets: Tensor | None = None,
+        kv_cache: Cache | None = None,
+        loss_reduction: Literal["mean", "sum", "none"] = "mean",
+        last_only: bool = False,
+    ) -> Tensor:
         """idx (B, T) -> logits (B, T, V) float32, or with targets (B, T) their cross entropy in nats.
 
         Targets of -1 are ignored. `loss_reduction="none"` gives (B*T,). `last_only` computes the logits of the last
@@ -81,7 +99,9 @@ class GPT(nn.Module):
         logits = self._logits(self._trunk(idx, kv_cache, last_only))
         if targets is None:
             return logits
-        return F.cross_entropy(logits.flatten(0, 1), targets.flatten().long(), ignore_index=IGNORE, reduction=loss_reduction)
+        return F.cross_entropy(
+            logits.flatten(0, 1), targets.flatten().long(), ignore_index=IGNORE, reduction=loss_reduction
+        )
 
     def _trunk(self, idx: Tensor, kv_cache: Cache | None, last_only: bool) -> Tensor:
         """Token ids (B, T) -> final normalised stream (B, T or 1, C)."""
@@ -90,8 +110,8 @@ class GPT(nn.Module):
         if start + T > self.cos.shape[0]:
             raise ValueError(f"position {start + T} is beyond the context of {self.cos.shape[0]} tokens")
         cos, sin = self.cos[start : start + T], self.sin[start : start + T]
-        x = rms_norm(F.embedding(idx, self.transformer["wte"].weight).to(self.dtype))
-        for block in self.transformer["h"]:
+        x = rms_norm(F.embedding(idx, self.transformer.wte.weight).to(self.dtype))
+        for block in self.transformer.h:
             x = block(x, cos, sin, kv_cache)
         if kv_cache is not None:
             kv_cache.advance(T)
@@ -104,8 +124,11 @@ class GPT(nn.Module):
 
     @torch.no_grad()
     def init_weights(self, generator: torch.Generator | None = None) -> None:
-        """nanochat's initial weights: normal with std min(1, √(out/in))/√in; every projection back to the stream, and lm_head, zero."""
-        nn.init.normal_(self.transformer["wte"].weight, generator=generator)
+        """nanochat's initial weights: normal with std min(1, √(out/in))/√in, but for the embedding, whose std is 1.
+
+        Every projection back to the stream, and lm_head, start at zero.
+        """
+        nn.init.normal_(self.transformer.wte.weight, generator=generator)
         for name, parameter in self.named_parameters():
             if name.endswith("wte.weight"):
                 continue
@@ -125,7 +148,7 @@ class GPT(nn.Module):
         The token embedding is a look-up and costs nothing (PaLM appendix B; nanochat counts the same).
         """
         c = self.config
-        matrices = self.n_params() - self.transformer["wte"].weight.numel()
+        matrices = self.n_params() - self.transformer.wte.weight.numel()
         return 6.0 * matrices + 12.0 * c.n_layer * c.n_head * c.head_dim * c.sequence_len
 
     @property
@@ -133,8 +156,14 @@ class GPT(nn.Module):
         return self.lm_head.weight.device
 
 
-def gpt_from_state(config: GPTConfig, architecture: Architecture, state: Mapping[str, Tensor], *,
-                   dtype: torch.dtype, device: torch.device | str = "cpu") -> GPT:
+def gpt_from_state(
+    config: GPTConfig,
+    architecture: Architecture,
+    state: Mapping[str, Tensor],
+    *,
+    dtype: torch.dtype,
+    device: torch.device | str = "cpu",
+) -> GPT:
     """A model around the given tensors, loaded strictly. Raises ValueError naming the first wrong key or shape."""
     rows = state["transformer.wte.weight"].shape[0] if "transformer.wte.weight" in state else config.vocab_size
     with torch.device("meta"):

@@ -33,8 +33,14 @@ def orthogonalize(G: Tensor, steps: int = 5, dtype: torch.dtype = torch.bfloat16
 class Muon(torch.optim.Optimizer):
     """p -= lr · √max(1, rows/cols) · orthogonalize(nesterov momentum of the gradient). No weight decay."""
 
-    def __init__(self, params: Iterable[Tensor], lr: float = 0.02, momentum: float = 0.95, ns_steps: int = 5,
-                 ns_dtype: torch.dtype = torch.bfloat16) -> None:
+    def __init__(
+        self,
+        params: Iterable[Tensor],
+        lr: float = 0.02,
+        momentum: float = 0.95,
+        ns_steps: int = 5,
+        ns_dtype: torch.dtype = torch.bfloat16,
+    ) -> None:
         self.ns_dtype = ns_dtype
         by_size: dict[int, list[Tensor]] = {}
         for p in params:
@@ -61,7 +67,7 @@ class Muon(torch.optim.Optimizer):
             p.add_(update.to(p.dtype), alpha=-scale)
 
     def _nesterov(self, p: Tensor, momentum: float) -> Tensor:
-        """Look-ahead momentum, (rows, cols): the buffer moves towards the gradient, the result once more towards the buffer."""
+        """Look-ahead momentum, (rows, cols): the buffer moves to the gradient, the result from there to the buffer."""
         assert p.grad is not None
         state = self.state[p]
         if "momentum_buffer" not in state:

@@ -24,12 +24,13 @@ def setup_optimizers(model: GPT, rates: LearningRates, weight_decay: float = 0.0
     width_scale = (model.config.n_embd / 768) ** -0.5
     groups = [
         {"params": [model.lm_head.weight], "lr": rates.unembedding * width_scale},
-        {"params": [model.transformer["wte"].weight], "lr": rates.embedding * width_scale},
+        {"params": [model.transformer.wte.weight], "lr": rates.embedding * width_scale},
     ]
     adamw = torch.optim.AdamW(groups, betas=(0.8, 0.95), eps=1e-10, weight_decay=weight_decay, fused=True)
     emulated = model.device.type == "cpu" and model.dtype == torch.float32  # bfloat16 would be slow there
-    muon = Muon(model.transformer["h"].parameters(), lr=rates.matrix,
-                ns_dtype=torch.float32 if emulated else torch.bfloat16)
+    muon = Muon(
+        model.transformer.h.parameters(), lr=rates.matrix, ns_dtype=torch.float32 if emulated else torch.bfloat16
+    )
     for optimizer in (adamw, muon):
         for group in optimizer.param_groups:
             group["initial_lr"] = group["lr"]

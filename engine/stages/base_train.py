@@ -41,8 +41,13 @@ def run(config: BaseTrain, context: StageContext) -> None:
         return iter(TextBatches([val_file(context.base_dir)], bench.tokenizer, B, T, device=device))
 
     batches = TextBatches(train_files(context.base_dir), bench.tokenizer, B, T, start=bench.data_start, device=device)
-    trainer = train(bench, batches, schedule, validation=validation,
-                    sample=lambda step: print_samples(bench.model, bench.tokenizer, context, step))
+    trainer = train(
+        bench,
+        batches,
+        schedule,
+        validation=validation,
+        sample=lambda step: print_samples(bench.model, bench.tokenizer, context, step),
+    )
     context.report("Base model training", training_report(bench, trainer))
 
 
@@ -56,10 +61,17 @@ def _set_up(config: BaseTrain, context: StageContext) -> Workbench:
         model, start = checkpoint.load_model(folder, step, device=device.device, dtype=device.dtype, check_hash=False)
         return Workbench(config, context, "base", device, tokenizer, model, folder, start)
     try:
-        shape = from_depth(config.depth, vocab_size=tokenizer.get_vocab_size(), sequence_len=config.max_seq_len,
-                           width=config.width, head_dim=config.head_dim)
+        shape = from_depth(
+            config.depth,
+            vocab_size=tokenizer.get_vocab_size(),
+            sequence_len=config.max_seq_len,
+            width=config.width,
+            head_dim=config.head_dim,
+        )
     except ValueError as error:
-        raise StageError(f"these settings make no model: {error}", "change --depth, --width or --head-dim", "config") from error
+        raise StageError(
+            f"these settings make no model: {error}", "change --depth, --width or --head-dim", "config"
+        ) from error
     model = GPT(shape, dtype=device.dtype)
     model.init_weights(torch.Generator().manual_seed(config.seed))
     return Workbench(config, context, "base", device, tokenizer, model.to(device.device), folder)
@@ -67,13 +79,26 @@ def _set_up(config: BaseTrain, context: StageContext) -> Workbench:
 
 def _schedule(config: BaseTrain, model: GPT) -> Schedule:
     try:
-        steps = horizon(config.num_iterations, config.target_flops, config.target_param_data_ratio,
-                        flops_per_token=model.flops_per_token(), tokens_per_step=config.total_batch_size,
-                        n_params=model.n_params())
+        steps = horizon(
+            config.num_iterations,
+            config.target_flops,
+            config.target_param_data_ratio,
+            flops_per_token=model.flops_per_token(),
+            tokens_per_step=config.total_batch_size,
+            n_params=model.n_params(),
+        )
     except ValueError as error:
         raise StageError(str(error), "change the horizon or the batch size", "config") from error
     return Schedule(
-        steps=steps, tokens_per_step=config.total_batch_size, accumulation=accumulation_steps(config),
-        lr_multiplier=lambda step: warm_hold_down(step, steps, config.warmup_ratio, config.warmdown_ratio, config.final_lr_frac),
-        momentum=muon_momentum, grad_clip=config.grad_clip, eval_every=config.eval_every, save_every=config.save_every,
-        sample_every=config.sample_every)
+        steps=steps,
+        tokens_per_step=config.total_batch_size,
+        accumulation=accumulation_steps(config),
+        lr_multiplier=lambda step: warm_hold_down(
+            step, steps, config.warmup_ratio, config.warmdown_ratio, config.final_lr_frac
+        ),
+        momentum=muon_momentum,
+        grad_clip=config.grad_clip,
+        eval_every=config.eval_every,
+        save_every=config.save_every,
+        sample_every=config.sample_every,
+    )

@@ -9,5 +9,12 @@ from engine.train.tuning import tune
 
 def run(config: ChatSft, context: StageContext) -> None:
     """Train the newest `source` model on conversations/sft_train.jsonl; leaves chatsft_checkpoints/<tag>."""
-    tune(config, context, source="sft", start_from=config.source, files=("sft_train.jsonl", "sft_val.jsonl"),
-         supervise_all=False, title="Chat SFT")
+    tune(
+        config,
+        context,
+        source="sft",
+        start_from=config.source,
+        files=("sft_train.jsonl", "sft_val.jsonl"),
+        supervise_all=False,
+        title="Chat SFT",
+    )

@@ -9,5 +9,12 @@ from engine.train.tuning import tune
 
 def run(config: MidTrain, context: StageContext) -> None:
     """Train the newest base model on conversations/mid_train.jsonl; leaves mid_checkpoints/<tag>."""
-    tune(config, context, source="mid", start_from="base", files=("mid_train.jsonl", "mid_val.jsonl"),
-         supervise_all=True, title="Midtraining")
+    tune(
+        config,
+        context,
+        source="mid",
+        start_from="base",
+        files=("mid_train.jsonl", "mid_val.jsonl"),
+        supervise_all=True,
+        title="Midtraining",
+    )

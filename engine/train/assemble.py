@@ -1,4 +1,4 @@
-"""What base training, mid-training and SFT have in common: from settings, model and data to a Trainer, and back to disk.
+"""What base training, mid-training and SFT share: from settings, model and data to a Trainer, and back to disk.
 
 Each stage file says only where its weights come from, what its batches are and how its learning rate runs.
 """
@@ -6,7 +6,7 @@ Each stage file says only where its weights come from, what its batches are and 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,14 @@ from engine.model.gpt import GPT
 from engine.optim.setup import LearningRates, setup_optimizers
 from engine.stage import Training
 from engine.tokenizer.bpe import Tokenizer
+from engine.tokenizer.store import TokenizerError
 from engine.train import checkpoint
 from engine.train.loop import Batches, Hooks, Progress, Schedule, Trainer, loop_state, progress_from
 
 
 @dataclass
 class Workbench:
-    """What a training stage holds before its first step. `start` is the meta of the checkpoint being resumed, if any."""
+    """What a training stage holds before its first step. `start` is the meta of the checkpoint it resumes, if any."""
 
     config: Training
     context: StageContext
@@ -50,7 +51,10 @@ def load_tokenizer(base: Path) -> Tokenizer:
     folder = base / "tokenizer"
     if not (folder / "tokenizer.pkl").exists():
         raise StageError(f"no tokenizer in {folder}", "run tok_train first", "tokenizer")
-    return Tokenizer.from_directory(folder)
+    try:
+        return Tokenizer.from_directory(folder)
+    except TokenizerError as error:
+        raise StageError(f"{folder} cannot be used: {error}", "train the tokenizer again", "tokenizer") from error
 
 
 def resume_point(config: Training, folder: Path) -> int | None:
@@ -62,17 +66,24 @@ def check_tokenizer(folder: Path, step: int, tokenizer: Tokenizer) -> None:
     """Refuse to go on with another tokenizer than the checkpoint was trained with."""
     recorded = checkpoint.read_manifest(folder, step).get("tokenizer_sha256")
     if recorded and recorded != tokenizer.sha256():
-        raise StageError(f"{folder} step {step} was trained with another tokenizer (sha256 {recorded[:12]}, here "
-                         f"{tokenizer.sha256()[:12]})", "use the tokenizer it came with, or train again", "tokenizer")
+        raise StageError(
+            f"{folder} step {step} was trained with another tokenizer (sha256 {recorded[:12]}, here "
+            f"{tokenizer.sha256()[:12]})",
+            "use the tokenizer it came with, or train again",
+            "tokenizer",
+        )
 
 
 def accumulation_steps(config: Training, world: int = 1) -> int:
     """Forward passes per optimizer step. Raises StageError when the batch sizes do not divide."""
     per_pass = config.device_batch_size * config.max_seq_len * world
     if config.total_batch_size % per_pass:
-        raise StageError(f"total_batch_size {config.total_batch_size:,} is not a multiple of device_batch_size x max_seq_len "
-                         f"= {per_pass:,} tokens", f"use --total-batch-size={per_pass * max(1, config.total_batch_size // per_pass)}",
-                         "config")
+        raise StageError(
+            f"total_batch_size {config.total_batch_size:,} is not a multiple of device_batch_size x max_seq_len "
+            f"= {per_pass:,} tokens",
+            f"use --total-batch-size={per_pass * max(1, config.total_batch_size // per_pass)}",
+            "config",
+        )
     return config.total_batch_size // per_pass
 
 
@@ -86,15 +97,33 @@ def announce(bench: Workbench, schedule: Schedule, **more: Any) -> None:
     log(f"Device: {bench.device.name}, {bench.device.dtype_name}, peak {bench.device.peak_flops / 1e9:,.0f} GFLOP/s")
     if bench.start:
         log(f"resuming from step {bench.start['step']} of {bench.folder}")
-    bench.context.events.emit("config", {
-        "settings": asdict(bench.config), "model": model.config.to_dict(), "n_params": model.n_params(),
-        "flops_per_token": model.flops_per_token(), "total_steps": schedule.steps, "tokens_per_step": schedule.tokens_per_step,
-        "device": bench.device.name, "dtype": bench.device.dtype_name, "peak_flops": bench.device.peak_flops,
-        "resumed_at": bench.start["step"] if bench.start else None, **more})
+    bench.context.events.emit(
+        "config",
+        {
+            "settings": asdict(bench.config),
+            "model": model.config.to_dict(),
+            "n_params": model.n_params(),
+            "flops_per_token": model.flops_per_token(),
+            "total_steps": schedule.steps,
+            "tokens_per_step": schedule.tokens_per_step,
+            "device": bench.device.name,
+            "dtype": bench.device.dtype_name,
+            "peak_flops": bench.device.peak_flops,
+            "resumed_at": bench.start["step"] if bench.start else None,
+            **more,
+        },
+    )
 
 
-def train(bench: Workbench, batches: Batches, schedule: Schedule, *, lr_frac: float = 1.0,
-          validation: Callable[[], Iterator[tuple[Tensor, Tensor]]], sample: Callable[[int], None] | None = None) -> Trainer:
+def train(
+    bench: Workbench,
+    batches: Batches,
+    schedule: Schedule,
+    *,
+    lr_frac: float = 1.0,
+    validation: Callable[[], Iterator[tuple[Tensor, Tensor]]],
+    sample: Callable[[int], object] | None = None,
+) -> Trainer:
     """Run the loop to its end and return the finished Trainer. Restores optimizer and progress when resuming."""
     config = bench.config
     rates = LearningRates(config.unembedding_lr * lr_frac, config.embedding_lr * lr_frac, config.matrix_lr * lr_frac)
@@ -113,13 +142,18 @@ def _restore(trainer: Trainer, bench: Workbench) -> None:
     assert bench.start is not None
     trainer.step = trainer.saved_at = bench.start["step"]
     trainer.progress = progress_from(bench.start["loop_state"])
-    states = checkpoint.load_tensors(bench.folder / f"optim_{trainer.step:06d}_rank{bench.context.rank}.pt", bench.device.device)
+    states = checkpoint.load_tensors(
+        bench.folder / f"optim_{trainer.step:06d}_rank{bench.context.rank}.pt", bench.device.device
+    )
     try:
         for optimizer, state in zip(trainer.optimizers, states, strict=True):
             optimizer.load_state_dict(state)
     except (ValueError, KeyError, TypeError) as error:
-        raise StageError(f"the optimizer state of step {trainer.step} does not fit this model: {error}",
-                         "train without --resume, or with the settings it was saved with", "checkpoint") from error
+        raise StageError(
+            f"the optimizer state of step {trainer.step} does not fit this model: {error}",
+            "train without --resume, or with the settings it was saved with",
+            "checkpoint",
+        ) from error
 
 
 def _evaluator(bench: Workbench, validation: Callable[[], Iterator[tuple[Tensor, Tensor]]]) -> Callable[[int], float]:
@@ -131,19 +165,41 @@ def _evaluator(bench: Workbench, validation: Callable[[], Iterator[tuple[Tensor,
 def _saver(bench: Workbench, trainer: Trainer) -> Callable[[int, Progress], None]:
     def save(step: int, progress: Progress) -> None:
         meta = {
-            "step": step, "val_bpb": trainer.val_bpb, "model_config": bench.model.config.to_dict(),
-            "user_config": asdict(bench.config), "device_batch_size": bench.config.device_batch_size,
-            "max_seq_len": bench.config.max_seq_len, "dataloader_state_dict": trainer.batches.state(),
+            "step": step,
+            "val_bpb": trainer.val_bpb,
+            "model_config": bench.model.config.to_dict(),
+            "user_config": asdict(bench.config),
+            "device_batch_size": bench.config.device_batch_size,
+            "max_seq_len": bench.config.max_seq_len,
+            "dataloader_state_dict": trainer.batches.state(),
             "loop_state": loop_state(progress),
         }
         saved = checkpoint.save_checkpoint(
-            bench.folder, step, source=bench.source, model=bench.model.state_dict(), meta=meta,
+            bench.folder,
+            step,
+            source=bench.source,
+            model=bench.model.state_dict(),
+            meta=meta,
             optimizers={bench.context.rank: [o.state_dict() for o in trainer.optimizers]},
-            tokenizer_sha256=bench.tokenizer.sha256())
-        bench.context.log(f"Saved checkpoint of step {step} to {bench.folder} ({saved.bytes / 1e6:.1f} MB in {saved.seconds:.2f}s)")
-        bench.context.events.emit("checkpoint", {
-            "source": bench.source, "tag": bench.folder.name, "dir": str(bench.folder), "files": list(saved.files),
-            "bytes": saved.bytes, "manifest": f"manifest_{step:06d}.json", "seconds": saved.seconds}, step=step)
+            tokenizer_sha256=bench.tokenizer.sha256(),
+        )
+        bench.context.log(
+            f"Saved checkpoint of step {step} to {bench.folder} ({saved.bytes / 1e6:.1f} MB in {saved.seconds:.2f}s)"
+        )
+        bench.context.events.emit(
+            "checkpoint",
+            {
+                "source": bench.source,
+                "tag": bench.folder.name,
+                "dir": str(bench.folder),
+                "files": list(saved.files),
+                "bytes": saved.bytes,
+                "manifest": f"manifest_{step:06d}.json",
+                "seconds": saved.seconds,
+            },
+            step=step,
+        )
+
     return save
 
 
@@ -155,13 +211,19 @@ def training_report(bench: Workbench, trainer: Trainer) -> dict[str, Any]:
     rate = s.tokens_per_step / mean_dt if mean_dt else 0.0
     peak = bench.device.peak_flops
     return {
-        "Number of parameters": bench.model.n_params(), "FLOPs per token": bench.model.flops_per_token(),
-        "Number of iterations": s.steps, "Number of training tokens": s.steps * s.tokens_per_step,
+        "Number of parameters": bench.model.n_params(),
+        "FLOPs per token": bench.model.flops_per_token(),
+        "Number of iterations": s.steps,
+        "Number of training tokens": s.steps * s.tokens_per_step,
         "Final training loss": p.smooth_train_loss / (1 - 0.9 ** max(1, trainer.step)),
-        "Minimum validation bpb": p.min_val_bpb, "Final validation bpb": trainer.val_bpb,
-        "Tokens per second": rate, "MFU %": 100 * bench.model.flops_per_token() * rate / peak if peak else None,
-        "Total training time (s)": p.total_training_time, "Peak memory (MiB)": peak_memory_mib(bench.device),
-        "Device": bench.device.name, "Precision": bench.device.dtype_name,
+        "Minimum validation bpb": p.min_val_bpb,
+        "Final validation bpb": trainer.val_bpb,
+        "Tokens per second": rate,
+        "MFU %": 100 * bench.model.flops_per_token() * rate / peak if peak else None,
+        "Total training time (s)": p.total_training_time,
+        "Peak memory (MiB)": peak_memory_mib(bench.device),
+        "Device": bench.device.name,
+        "Precision": bench.device.dtype_name,
     }
 
 
@@ -170,7 +232,3 @@ def peak_memory_mib(device: Device) -> float:
     if device.device.type == "cuda":
         return torch.cuda.max_memory_allocated(device.device) / 2**20
     return psutil.Process().memory_info().rss / 2**20
-
-
-def with_tag(config: Training, tag: str) -> Training:
-    return replace(config, model_tag=config.model_tag or tag)

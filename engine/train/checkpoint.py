@@ -25,7 +25,12 @@ from engine.model.config import UnsupportedArchitecture, architecture_of, config
 from engine.model.gpt import GPT, gpt_from_state
 from engine.rundir import sync_dir, write_atomic
 
-DIRECTORIES = {"base": "base_checkpoints", "mid": "mid_checkpoints", "sft": "chatsft_checkpoints", "rl": "chatrl_checkpoints"}
+DIRECTORIES = {
+    "base": "base_checkpoints",
+    "mid": "mid_checkpoints",
+    "sft": "chatsft_checkpoints",
+    "rl": "chatrl_checkpoints",
+}
 _MANIFEST = re.compile(r"manifest_(\d{6,9})\.json")
 _MODEL = re.compile(r"model_(\d{6,9})\.pt")
 
@@ -45,9 +50,17 @@ class Saved:
     seconds: float
 
 
-def save_checkpoint(folder: Path, step: int, *, source: str, model: Mapping[str, torch.Tensor], meta: Mapping[str, Any],
-                    optimizers: Mapping[int, Any] | None = None, tokenizer_sha256: str = "") -> Saved:
-    """Write and commit one checkpoint. `optimizers` maps rank to that rank's state. Raises StageError when the disk is full."""
+def save_checkpoint(
+    folder: Path,
+    step: int,
+    *,
+    source: str,
+    model: Mapping[str, torch.Tensor],
+    meta: Mapping[str, Any],
+    optimizers: Mapping[int, Any] | None = None,
+    tokenizer_sha256: str = "",
+) -> Saved:
+    """Write and commit one checkpoint. `optimizers` maps rank to its state. Raises StageError when the disk is full."""
     begin = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
     parts: dict[str, Any] = {f"model_{step:06d}.pt": dict(model)}
@@ -59,25 +72,35 @@ def save_checkpoint(folder: Path, step: int, *, source: str, model: Mapping[str,
         body = json.dumps(meta, indent=2).encode()
         write_atomic(folder / name, body)
         files[name] = {"bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()}
-        manifest = {"v": 1, "step": step, "source": source, "files": files, "tokenizer_sha256": tokenizer_sha256,
-                    "created": time.time()}
+        manifest = {
+            "v": 1,
+            "step": step,
+            "source": source,
+            "files": files,
+            "tokenizer_sha256": tokenizer_sha256,
+            "created": time.time(),
+        }
         write_atomic(folder / f"manifest_{step:06d}.json", json.dumps(manifest, indent=2).encode())
     except OSError as error:
         _remove_temporaries(folder)
-        raise StageError(f"could not save the checkpoint of step {step} in {folder}: {error.strerror or error}; "
-                         "earlier checkpoints are untouched", "free some disk space, then resume", "disk") from error
+        raise StageError(
+            f"could not save the checkpoint of step {step} in {folder}: {error.strerror or error}; "
+            "earlier checkpoints are untouched",
+            "free some disk space, then resume",
+            "disk",
+        ) from error
     return Saved(folder, step, tuple(files), sum(f["bytes"] for f in files.values()), time.monotonic() - begin)
 
 
 def record_evaluation(folder: Path, step: int, val_bpb: float) -> None:
-    """Add a validation result to a committed checkpoint's manifest; the checkpoint was saved before it was evaluated."""
+    """Add a validation result to a committed checkpoint's manifest; it was saved before it was evaluated."""
     path = folder / f"manifest_{step:06d}.json"
     manifest = json.loads(path.read_bytes())
     write_atomic(path, json.dumps({**manifest, "val_bpb": val_bpb}, indent=2).encode())
 
 
 def _write_tensors(path: Path, value: Any) -> dict[str, Any]:
-    """torch.save to `path` by temp name, fsync, rename; returns its size and sha256 as read back from the page cache."""
+    """torch.save to `path` by temp name, fsync, rename; returns its size and sha256, read back."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as f:
@@ -114,13 +137,15 @@ def list_steps(folder: Path) -> list[int]:
 
 
 def read_manifest(folder: Path, step: int) -> dict[str, Any]:
-    """The manifest of a checkpoint; {} where nanochat wrote it without one. Raises CheckpointError when it is damaged."""
+    """The manifest; {} where nanochat wrote the checkpoint without one. Raises CheckpointError when it is damaged."""
     path = folder / f"manifest_{step:06d}.json"
     try:
         manifest = json.loads(path.read_bytes())
         files = manifest["files"]
         if f"model_{step:06d}.pt" not in files or not all(
-                isinstance(e["bytes"], int) and isinstance(e["sha256"], str) and "/" not in name for name, e in files.items()):
+            isinstance(e["bytes"], int) and isinstance(e["sha256"], str) and "/" not in name
+            for name, e in files.items()
+        ):
             raise ValueError("it lists no model, or no sizes and hashes")
     except FileNotFoundError:
         return {}
@@ -130,7 +155,7 @@ def read_manifest(folder: Path, step: int) -> dict[str, Any]:
 
 
 def verify(folder: Path, step: int, *, optimizer: bool = True) -> None:
-    """Compare every file of a checkpoint with its manifest, if it has one. Raises CheckpointError naming the first that differs.
+    """Compare every file with the manifest, if there is one. Raises CheckpointError naming the first that differs.
 
     `optimizer=False` passes over optimizer state, which only a resume reads: it may be gone, and it is large.
     """
@@ -139,8 +164,11 @@ def verify(folder: Path, step: int, *, optimizer: bool = True) -> None:
             continue
         file, size, sha256 = folder / name, entry["bytes"], entry["sha256"]
         if not file.is_file() or file.stat().st_size != size or file_sha256(file) != sha256:
-            raise CheckpointError(f"{file} does not match its manifest: it is missing, cut off or changed",
-                                  "use an earlier checkpoint or restore this one from a backup", "checkpoint")
+            raise CheckpointError(
+                f"{file} does not match its manifest: it is missing, cut off or changed",
+                "use an earlier checkpoint or restore this one from a backup",
+                "checkpoint",
+            )
 
 
 def newest_valid(folder: Path) -> int | None:
@@ -200,16 +228,26 @@ def load_tensors(path: Path, device: torch.device | str = "cpu") -> Any:
         raise CheckpointError(f"{path} is missing", "use another checkpoint", "checkpoint") from error
     except (RuntimeError, ValueError, OSError, EOFError, KeyError, AttributeError, TypeError, ImportError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path} cannot be read: {reason}", "it is damaged or not a checkpoint", "checkpoint") from error
+        raise CheckpointError(
+            f"{path} cannot be read: {reason}", "it is damaged or not a checkpoint", "checkpoint"
+        ) from error
     except Exception as error:
         if type(error).__name__ != "UnpicklingError":  # by name: nothing here imports pickle
             raise
-        raise CheckpointError(f"{path} holds more than tensors and was not loaded", "use a trusted checkpoint", "checkpoint") from error
+        raise CheckpointError(
+            f"{path} holds more than tensors and was not loaded", "use a trusted checkpoint", "checkpoint"
+        ) from error
 
 
-def load_model(folder: Path, step: int, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32,
-               check_hash: bool = True) -> tuple[GPT, dict[str, Any]]:
-    """A model in evaluation mode and its meta. Raises CheckpointError naming file, key and shape when they do not fit."""
+def load_model(
+    folder: Path,
+    step: int,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    check_hash: bool = True,
+) -> tuple[GPT, dict[str, Any]]:
+    """A model in evaluation mode, and its meta. Raises CheckpointError naming file, key and shape that do not fit."""
     if check_hash:
         verify(folder, step, optimizer=False)
     meta = read_meta(folder, step)
@@ -220,7 +258,9 @@ def load_model(folder: Path, step: int, *, device: torch.device | str = "cpu", d
         config = config_from_meta(meta["model_config"])
         model = gpt_from_state(config, architecture_of(state), state, dtype=dtype, device=device)
     except (UnsupportedArchitecture, ValueError, TypeError) as error:
-        raise CheckpointError(f"{path}: {error}", "use a checkpoint of the classic architecture", "checkpoint") from error
+        raise CheckpointError(
+            f"{path}: {error}", "use a checkpoint of the classic architecture", "checkpoint"
+        ) from error
     return model.eval(), meta
 
 

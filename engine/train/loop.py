@@ -33,7 +33,7 @@ class Batches(Protocol):
 
 @dataclass
 class Progress:
-    """What must survive between two steps, besides weights, optimizer and data position: `loop_state` in the meta file."""
+    """What must survive between steps besides weights, optimizer and data position: the meta file's `loop_state`."""
 
     min_val_bpb: float = math.inf
     smooth_train_loss: float = 0.0
@@ -60,7 +60,7 @@ class Hooks:
     """What a stage wants done at the loop's cadence. `save` commits a checkpoint of the state after `step` steps."""
 
     evaluate: Callable[[int], float] | None = None
-    sample: Callable[[int], None] | None = None
+    sample: Callable[[int], object] | None = None
     save: Callable[[int, Progress], None] | None = None
 
 
@@ -81,7 +81,7 @@ class Trainer:
     progress: Progress = field(default_factory=Progress)
 
     def run(self) -> None:
-        """Train from `step` to the end of the schedule. Saves before the last evaluation, so that nothing can lose the run.
+        """Train from `step` to the end of the schedule; saves before the last evaluation, so nothing can lose the run.
 
         Raises Stopped after saving when asked to stop, StageError when the loss is not a number.
         """
@@ -142,11 +142,14 @@ class Trainer:
         if math.isfinite(loss):
             return
         self.context.events.metric(self.step, loss=loss)
-        raise StageError(f"the loss is not a number at step {self.step}; training stopped before the weights were touched",
-                         "resume goes on from the last checkpoint; lower the learning rates if it happens again", "nan")
+        raise StageError(
+            f"the loss is not a number at step {self.step}; training stopped before the weights were touched",
+            "resume goes on from the last checkpoint; lower the learning rates if it happens again",
+            "nan",
+        )
 
     def _account(self, loss: float, grad_norm: float, multiplier: float, seconds: float) -> None:
-        """Count the step, then log it: `step` on the line and in the event is the number of the step just done, from 0."""
+        """Count the step and log it; line and event carry the number of the step just done, from 0."""
         done, p, s = self.step, self.progress, self.schedule
         p.smooth_train_loss = 0.9 * p.smooth_train_loss + 0.1 * loss
         debiased = p.smooth_train_loss / (1 - 0.9 ** (done + 1))
@@ -154,15 +157,29 @@ class Trainer:
             p.total_training_time += seconds
         rate = s.tokens_per_step / seconds
         mfu = 100 * self.model.flops_per_token() * rate / self.device.peak_flops if self.device.peak_flops else 0.0
-        eta = (s.steps - done - 1) * (p.total_training_time / (done + 1 - WARMUP_STEPS) if done >= WARMUP_STEPS else seconds)
+        eta = (s.steps - done - 1) * (
+            p.total_training_time / (done + 1 - WARMUP_STEPS) if done >= WARMUP_STEPS else seconds
+        )
         self.step = done + 1
-        self.context.events.metric(done, loss=loss, smooth_loss=debiased, lrm=multiplier, dt=seconds, tok_per_sec=rate, mfu=mfu,
-                                   grad_norm=grad_norm, tokens=self.step * s.tokens_per_step, train_time=p.total_training_time)
+        self.context.events.metric(
+            done,
+            loss=loss,
+            smooth_loss=debiased,
+            lrm=multiplier,
+            dt=seconds,
+            tok_per_sec=rate,
+            mfu=mfu,
+            grad_norm=grad_norm,
+            tokens=self.step * s.tokens_per_step,
+            train_time=p.total_training_time,
+        )
         self.context.progress(self.step, s.steps, "steps", eta)
         self.context.log(
-            f"step {done:05d}/{s.steps:05d} ({100 * done / s.steps:.2f}%) | loss: {debiased:.6f} | grad norm: {grad_norm:.4f} | "
+            f"step {done:05d}/{s.steps:05d} ({100 * done / s.steps:.2f}%) | loss: {debiased:.6f} | "
+            f"grad norm: {grad_norm:.4f} | "
             f"lrm: {multiplier:.2f} | dt: {1000 * seconds:.2f}ms | tok/sec: {rate:,.0f} | mfu: {mfu:.2f} | "
-            f"total time: {p.total_training_time / 60:.2f}m")
+            f"total time: {p.total_training_time / 60:.2f}m"
+        )
 
     def _evaluate(self) -> None:
         if self.hooks.evaluate is None:
@@ -187,5 +204,7 @@ def loop_state(progress: Progress) -> dict[str, float | None]:
 
 def progress_from(state: dict[str, Any]) -> Progress:
     """Progress from a meta file's `loop_state`, also one that nanochat wrote."""
-    known = {k: state[k] for k in ("min_val_bpb", "smooth_train_loss", "total_training_time") if state.get(k) is not None}
+    known = {
+        k: state[k] for k in ("min_val_bpb", "smooth_train_loss", "total_training_time") if state.get(k) is not None
+    }
     return Progress(**known)

@@ -20,8 +20,15 @@ def muon_momentum(step: int, start: float = 0.85, end: float = 0.95, steps: int 
     return (1 - done) * start + done * end
 
 
-def horizon(num_iterations: int | None, target_flops: float | None, ratio: float | None, *, flops_per_token: float,
-            tokens_per_step: int, n_params: int) -> int:
+def horizon(
+    num_iterations: int | None,
+    target_flops: float | None,
+    ratio: float | None,
+    *,
+    flops_per_token: float,
+    tokens_per_step: int,
+    n_params: int,
+) -> int:
     """Optimizer steps, from the first of the three that is given: steps, FLOPs, or tokens per parameter.
 
     Raises ValueError when none is given or when the answer is less than one step.

@@ -29,9 +29,17 @@ from engine.train.loop import Schedule, Trainer
 from engine.train.schedule import muon_momentum, warm_hold_down
 
 
-def tune(config: MidTrain | ChatSft, context: StageContext, *, source: str, start_from: str, files: tuple[str, str],
-         supervise_all: bool, title: str) -> None:
-    """Train on `conversations/<files[0]>`, validate on `<files[1]>`, starting from the `start_from` model or resuming."""
+def tune(
+    config: MidTrain | ChatSft,
+    context: StageContext,
+    *,
+    source: str,
+    start_from: str,
+    files: tuple[str, str],
+    supervise_all: bool,
+    title: str,
+) -> None:
+    """Train on `conversations/<files[0]>` and validate on `<files[1]>`, from `start_from` or resuming."""
     bench = _set_up(config, context, source, start_from)
     training = _read(context.base_dir, files[0])
     validating = _read(context.base_dir, files[1])
@@ -40,14 +48,24 @@ def tune(config: MidTrain | ChatSft, context: StageContext, *, source: str, star
     announce(bench, schedule, conversations=len(training))
 
     def packed(conversations: list[Conversation], start: dict[str, object] | None = None) -> ConversationBatches:
-        return ConversationBatches(len(conversations), _renderer(bench.tokenizer, conversations, T + 1), B, T,
-                                   pad_id=bench.tokenizer.get_bos_token_id(), supervise_all=supervise_all,
-                                   seed=config.seed, start=start, device=device)
+        return ConversationBatches(
+            len(conversations),
+            _renderer(bench.tokenizer, conversations, T + 1),
+            B,
+            T,
+            pad_id=bench.tokenizer.get_bos_token_id(),
+            supervise_all=supervise_all,
+            seed=config.seed,
+            start=start,
+            device=device,
+        )
 
     def validation() -> Iterator[tuple[Tensor, Tensor]]:
         return iter(packed(validating))
 
-    trainer: Trainer = train(bench, packed(training, bench.data_start), schedule, lr_frac=config.init_lr_frac, validation=validation)
+    trainer: Trainer = train(
+        bench, packed(training, bench.data_start), schedule, lr_frac=config.init_lr_frac, validation=validation
+    )
     context.report(title, training_report(bench, trainer), {"Conversations": len(training)})
 
 
@@ -72,8 +90,11 @@ def _set_up(config: MidTrain | ChatSft, context: StageContext, source: str, star
     check_tokenizer(origin, origin_step, tokenizer)
     model, meta = checkpoint.load_model(origin, origin_step, device=device.device, dtype=device.dtype)
     if config.max_seq_len > model.config.sequence_len:
-        raise StageError(f"max_seq_len {config.max_seq_len} is longer than the model's context of {model.config.sequence_len}",
-                         f"use --max-seq-len={model.config.sequence_len} or less", "config")
+        raise StageError(
+            f"max_seq_len {config.max_seq_len} is longer than the model's context of {model.config.sequence_len}",
+            f"use --max-seq-len={model.config.sequence_len} or less",
+            "config",
+        )
     context.log(f"starting from {origin} step {origin_step}")
     return Workbench(config, context, source, device, tokenizer, model, folder, meta if step is not None else None)
 
@@ -81,9 +102,15 @@ def _set_up(config: MidTrain | ChatSft, context: StageContext, source: str, star
 def _schedule(config: MidTrain | ChatSft, training: list[Conversation], tokenizer: Tokenizer) -> Schedule:
     steps = config.num_iterations or _steps_for_epochs(config, training, tokenizer)
     return Schedule(
-        steps=steps, tokens_per_step=config.total_batch_size, accumulation=accumulation_steps(config),
+        steps=steps,
+        tokens_per_step=config.total_batch_size,
+        accumulation=accumulation_steps(config),
         lr_multiplier=lambda step: warm_hold_down(step, steps, 0.0, config.warmdown_ratio),
-        momentum=muon_momentum, grad_clip=config.grad_clip, eval_every=config.eval_every, save_every=config.save_every)
+        momentum=muon_momentum,
+        grad_clip=config.grad_clip,
+        eval_every=config.eval_every,
+        save_every=config.save_every,
+    )
 
 
 def _steps_for_epochs(config: MidTrain | ChatSft, training: list[Conversation], tokenizer: Tokenizer) -> int:

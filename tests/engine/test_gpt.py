@@ -72,8 +72,8 @@ def test_logits_equal_transformers() -> None:
         vocab_size=160, hidden_size=64, intermediate_size=256, num_hidden_layers=3, num_attention_heads=4,
         num_key_value_heads=2, max_position_embeddings=64, final_logit_softcapping=15.0, tie_word_embeddings=False,
         rope_parameters={"rope_type": "default", "rope_theta": 10000.0}, attn_implementation="eager")).eval()
-    state = {"model.embed_tokens.weight": ours.transformer["wte"].weight, "lm_head.weight": ours.lm_head.weight}
-    for i, block in enumerate(ours.transformer["h"]):
+    state = {"model.embed_tokens.weight": ours.transformer.wte.weight, "lm_head.weight": ours.lm_head.weight}
+    for i, block in enumerate(ours.transformer.h):
         names = {"self_attn.q_proj": block.attn.c_q, "self_attn.k_proj": block.attn.c_k, "self_attn.v_proj": block.attn.c_v,
                  "self_attn.o_proj": block.attn.c_proj, "mlp.fc1": block.mlp.c_fc, "mlp.fc2": block.mlp.c_proj}
         state |= {f"model.layers.{i}.{name}.weight": layer.weight for name, layer in names.items()}
@@ -103,8 +103,8 @@ def test_parameter_and_flop_counts(depth: int, params: int, flops: float) -> Non
 def test_initial_weights_follow_the_recipe() -> None:
     model = GPT(from_depth(4, vocab_size=512, sequence_len=64))
     model.init_weights(torch.Generator().manual_seed(0))
-    block = model.transformer["h"][0]
-    assert model.transformer["wte"].weight.std().item() == pytest.approx(1.0, rel=0.02)
+    block = model.transformer.h[0]
+    assert model.transformer.wte.weight.std().item() == pytest.approx(1.0, rel=0.02)
     assert block.mlp.c_fc.weight.std().item() == pytest.approx(256**-0.5, rel=0.02)
     for zero in (model.lm_head, block.attn.c_proj, block.mlp.c_proj):
         assert not zero.weight.any()

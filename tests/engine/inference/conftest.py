@@ -2,41 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 import torch
 
 from engine.model.config import GPTConfig
 from engine.model.gpt import GPT
+from engine.tokenizer.bpe import Tokenizer
+from engine.tokenizer.store import SPECIAL_TOKENS, SPLIT_PATTERN, Vocabulary
+from engine.train.checkpoint import save_checkpoint
 
-SPECIAL = ("bos", "user_start", "user_end", "assistant_start", "assistant_end", "python_start", "python_end",
-           "output_start", "output_end")
-
-
-class ByteTokenizer:
+def make_tokenizer(first_special: int = 256) -> Tokenizer:
     """One token per byte, the nine special tokens from `first_special` on."""
-
-    def __init__(self, first_special: int = 256) -> None:
-        self.ids = {f"<|{name}|>": first_special + i for i, name in enumerate(SPECIAL)}
-
-    def encode(self, text: str) -> list[int]:
-        return list(text.encode())
-
-    def decode(self, ids: list[int]) -> str:
-        return bytes(ids).decode(errors="replace")
-
-    def decode_bytes(self, ids: list[int]) -> bytes:
-        return bytes(ids)
-
-    def encode_special(self, text: str) -> int:
-        return self.ids[text]
-
-    def get_bos_token_id(self) -> int:
-        return self.ids["<|bos|>"]
-
-    def get_special_tokens(self) -> set[str]:
-        return set(self.ids)
+    specials = {name: first_special + i for i, name in enumerate(SPECIAL_TOKENS)}
+    return Tokenizer(Vocabulary(SPLIT_PATTERN, {bytes([i]): i for i in range(256)}, specials))
 
 
 class ScriptedModel:
@@ -62,8 +43,8 @@ class ScriptedModel:
 
 
 @pytest.fixture
-def byte_tokenizer() -> Callable[..., ByteTokenizer]:
-    return ByteTokenizer
+def byte_tokenizer() -> Callable[..., Tokenizer]:
+    return make_tokenizer
 
 
 @pytest.fixture
@@ -82,8 +63,37 @@ def random_model() -> Callable[..., GPT]:
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.normal_(std=parameter.shape[-1] ** -0.5, generator=generator)
-            model.transformer["wte"].weight.normal_(generator=generator)
+            model.transformer.wte.weight.normal_(generator=generator)
             model.lm_head.weight.mul_(4)  # spread the logits, so that no two are nearly equal
         return model
 
     return make
+
+
+def chain_model(tokens: Sequence[int], context: int) -> GPT:
+    """A real GPT that says `tokens` one after the other, whatever came before the first: embeddings are one-hot and
+    lm_head maps every token to its successor. The last one repeats for ever."""
+    model = GPT(GPTConfig(context, 265, 1, 1, 1, 266))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+        model.transformer.wte.weight[:, :265] = torch.eye(265)
+        for now, then in zip(tokens, [*tokens[1:], tokens[-1]], strict=True):
+            model.lm_head.weight[then, now] = 10.0
+    return model
+
+
+@pytest.fixture(scope="session")
+def save_chain() -> Callable[..., tuple[Path, Path]]:
+    """Writes a chain model as a checkpoint and its tokenizer; returns both folders."""
+
+    def save(base: Path, step: int, answer: Sequence[int], context: int = 256) -> tuple[Path, Path]:
+        tokenizer = make_tokenizer()
+        tokenizer.save(base / "tokenizer")
+        model = chain_model([tokenizer.encode_special("<|assistant_start|>"), *answer], context)
+        folder = base / "chatsft_checkpoints" / "d1"
+        save_checkpoint(folder, step, source="sft", model=model.state_dict(), tokenizer_sha256=tokenizer.sha256(),
+                        meta={"step": step, "model_config": model.config.to_dict()})
+        return folder, base / "tokenizer"
+
+    return save
