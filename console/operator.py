@@ -49,8 +49,8 @@ class Operator:
     `pipeline` builds the command that a job runs: the real supervisor, or a stand-in of a test.
     """
 
-    def __init__(self, workspace: Workspace, pipeline: Pipeline = pipeline_argv) -> None:
-        self._workspace, self._pipeline = workspace, pipeline
+    def __init__(self, workspace: Workspace, pipeline: Pipeline | None = None) -> None:
+        self._workspace, self._pipeline = workspace, pipeline or pipeline_argv
         self.ledger = Ledger(workspace.ledger_reader, workspace.ledger_writer, workspace.guard)
         self._effects = threading.Lock()
         self._lookout = Lookout(workspace.queries, self.ledger)

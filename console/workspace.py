@@ -26,7 +26,7 @@ from console.runlog.db import Readers, damage, open_reader, open_writer
 from console.runlog.queries import Queries
 
 if TYPE_CHECKING:
-    from console.operator import Operator
+    from console.operator import Operator, Pipeline
     from console.runlog.ingest import Follower
 
 _THOROUGH_BELOW = 16 << 20  # checking every page of a file this small takes some milliseconds
@@ -70,8 +70,12 @@ class Workspace:
         self._ledger_readers = Readers(home.ledger)
 
     @classmethod
-    def open(cls, home: Path | None = None, read_only: bool = False, *, patience: float = 0.5) -> Workspace:
-        """Open the console's state. Waits `patience` seconds for a short-lived owner before settling for read-only."""
+    def open(cls, home: Path | None = None, read_only: bool = False, *, patience: float = 0.5,
+             pipeline: Pipeline | None = None) -> Workspace:
+        """Open the console's state. Waits `patience` seconds for a short-lived owner before settling for read-only.
+
+        `pipeline` builds the command of a run instead of the real supervisor's.
+        """
         from console.operator import Operator
 
         self = cls(Home(home or default_home()))
@@ -83,7 +87,7 @@ class Workspace:
         except BaseException:
             self.close()
             raise
-        self.operator = Operator(self)
+        self.operator = Operator(self, pipeline)
         if not self.read_only:
             self.notices.extend(self.operator.recover())
         return self

@@ -232,7 +232,8 @@ class Queries:
 
         Metrics and a stage's progress are not here: see `Series`, `latest_metrics` and `stages`.
         """
-        where, values = ["at > ?"], [after]
+        where: list[str] = ["at > ?"]
+        values: list[Any] = [after]
         for condition, value in (("runs.id = ?", run_id), ("stage = ?", stage)):
             if value is not None:
                 where.append(condition)
@@ -242,7 +243,7 @@ class Queries:
             values.extend(kinds)
         order = "at" if run_id is not None else "t"
         rows = self._all(f"{_EVENT} WHERE {' AND '.join(where)} ORDER BY {order} DESC LIMIT ?", *values, limit)
-        return [RunEvent(*row[:7], json.loads(row[7])) for row in reversed(rows)]
+        return [RunEvent(*(*row[:7], json.loads(row[7]))) for row in reversed(rows)]
 
     def _all(self, sql: str, *values: Any) -> list[Any]:
         return self._readers.get().execute(sql, values).fetchall()
@@ -252,7 +253,7 @@ class Queries:
 
 
 def _stage(row: Sequence[Any]) -> Stage:
-    return Stage(*row[:4], json.loads(row[4]), *row[5:12], bool(row[12]), *row[13:18], json.loads(row[18]))
+    return Stage(*(*row[:4], json.loads(row[4]), *row[5:12], bool(row[12]), *row[13:18], json.loads(row[18])))
 
 
 def _number(value: float | None) -> float:
