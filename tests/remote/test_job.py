@@ -108,7 +108,8 @@ def test_launchers_killed_at_any_moment_never_start_twice(folder: Path) -> None:
 
 # How many calls of each kind a process of the launch makes, from where its own work begins.
 KILL_POINTS = {"clone,clone3,fork,vfork": range(1, 4), "setsid": range(1, 2), "flock": range(1, 2),
-               "pipe2": range(1, 2), "fsync": range(1, 6), "rename,renameat,renameat2": range(1, 3), "write": range(1, 4),
+               "pipe2": range(1, 2), "fsync": range(1, 6), "rename,renameat,renameat2": range(1, 3),
+               "write": range(1, 4),
                "prctl": range(1, 3), "setpgid": range(1, 2), "dup2": range(1, 4), "execve": range(2, 3),
                "exit_group": range(1, 2), "wait4": range(1, 2), "unlink": range(1, 2), "chdir": range(1, 3)}
 
@@ -188,7 +189,7 @@ def test_stop_lets_the_command_save(folder: Path) -> None:
 def test_stop_ends_what_will_not_and_everything_below_it(folder: Path) -> None:
     below = ("import os, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); os.setsid(); "
              "print(os.getpid(), flush=True); time.sleep(60)")
-    launch(folder, 1, "sh", "-c", f"trap '' TERM; {sys.executable} -I -S -c '{below}' > pid & wait; wait; sleep 60")
+    launch(folder, 1, "sh", "-c", f"trap '' TERM; ({sys.executable} -I -S -c '{below}' > pid &); sleep 60")
     wait_for(lambda: (folder / "pid").exists() and (folder / "pid").read_text().endswith("\n"))
     ended = job.stop(HOST, str(folder), 0.3)
     assert (ended.state, ended.signal) == ("exited", signal.SIGKILL)
