@@ -66,9 +66,7 @@ def _parts(config: Dataset, base: Path) -> Iterator[tuple[str, int, list[Path]]]
     """Make and write one part after another: (what it is, how many, the files)."""
     training = corpus.texts(config.seed, "train", config.documents, config.python_share)
     yield "Training documents", len(training), list(_write_shards(base, training))
-    held_out = set(training)
-    validation = [text for text in corpus.texts(config.seed, "val", VAL_DOCUMENTS,
-                                                config.python_share) if text not in held_out]
+    validation = corpus.texts(config.seed, "val", VAL_DOCUMENTS, config.python_share, avoid=set(training))
     val_path = base / FOLDER / f"shard_{len(shard_files(base)):05d}.parquet"
     write_shard(val_path, validation)
     yield "Validation documents", len(validation), [val_path]

@@ -6,7 +6,7 @@ short question that two wordings lead to) is compared here, without case and pun
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from random import Random
 from typing import Any
 
@@ -19,9 +19,9 @@ from engine.world.stdlib_text import pieces
 _TRIES = 500  # to find a question that nobody has asked yet
 
 
-def texts(seed: int, split: str, count: int, python_share: float) -> list[str]:
-    """About `count` documents in random order, `python_share` of their characters Python source."""
-    world = list(documents(seed, split, count)) if python_share < 1 else []
+def texts(seed: int, split: str, count: int, python_share: float, avoid: Collection[str] = ()) -> list[str]:
+    """About `count` documents in random order, `python_share` of their characters Python source, none in `avoid`."""
+    world = [text for text in documents(seed, split, count) if text not in avoid] if python_share < 1 else []
     size = sum(map(len, world)) or count * 160
     python = list(pieces(seed, split, int(size * python_share / (1 - python_share)) if python_share < 1 else size))
     mixed = world[: max(0, count - len(python))] + python if python_share < 1 else python

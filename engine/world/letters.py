@@ -26,6 +26,7 @@ from engine.world.sample import Sample, calculated, exchange, user
 _ALL = sorted({w.lower() for group in (SPELLING, OBJECTS, COUNTABLE, INSIDE, STORY_ANIMALS, FOODS, COLOURS, MOODS,
                                        *CATEGORIES.values()) for w in group if 3 <= len(w) <= 11})
 WORDS = {split: owned(split, _ALL, "letters") for split in SPLITS}
+_HELD_OUT = frozenset(WORDS["val"] + WORDS["test"])
 _HABITS = ("hello world", "good morning", "good night", "I like you", "thank you", "see you soon", "how nice",
            "open the door", "one two three", "the end", "all is well", "time for tea")
 
@@ -33,7 +34,9 @@ _HABITS = ("hello world", "good morning", "good night", "I like you", "thank you
 def word(rng: Random, split: str) -> str:
     """A word of `split`; in training every third is made up."""
     if split == "train" and rng.random() < 0.35:
-        return made_up(rng, rng.choice((1, 2, 2, 3)))
+        invented = made_up(rng, rng.choice((1, 2, 2, 3)))
+        if invented not in _HELD_OUT:
+            return invented
     return rng.choice(WORDS[split])
 
 

@@ -64,7 +64,7 @@ def add(rng: Random, split: str) -> Sample:
     x, y = operands(rng, split, "+")
     wording = ADD.pick(rng, split)
     if wording.index("{x}") > wording.index("{y}"):
-        x, y = y, x  # "add 7 to 30": the numbers are handed over in the order in which they were said
+        # "add 7 to 30": the numbers are handed over in the order in which they were said
         wording = wording.replace("{x}", "{z}").replace("{y}", "{x}").replace("{z}", "{y}")
     return _sum_sample(rng, wording.format(x=x, y=y), f"{x}+{y}", str(x + y), f"{x} + {y} = {x + y}.")
 

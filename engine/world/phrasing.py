@@ -57,6 +57,10 @@ class Asks:
         owned_by["val"] = owned_by["val"] or owned_by["train"]
         return owned_by
 
+    def wordings(self, split: str) -> list[tuple[str, str]]:
+        """Every (opening, core) that `pick` may choose for `split`."""
+        return self._plain[split] + self._opened[split] + (self._unseen if split == "test" else [])
+
     def pick(self, rng: Random, split: str) -> str:
         """A wording of `split` with its slots still open; half of the test wordings have a core never trained on."""
         if split == "test" and (rng.random() < 0.5 or not (self._plain[split] or self._opened[split])):
