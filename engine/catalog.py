@@ -145,10 +145,11 @@ def _model(place: _Place, folder: _Folder, step: int, problems: list[str]) -> Mo
     manifest, problem = folder.manifest(step)
     problems += [problem] if problem else []
     created = _number(manifest.get("created")) or folder.modified(step)
+    val_bpb = _number(manifest.get("val_bpb", meta.get("val_bpb")))
     return ModelInfo(
         f"{place.where}@{step}", f"{place.tag} {place.source}", place.source, place.tag, step, place.path,
-        place.tokenizer_dir, folder.size("model", step), _n_params(config) if config else None, config, created,
-        _number(manifest.get("val_bpb", meta.get("val_bpb"))), place.run_id, bool(manifest) and not problems, "; ".join(problems) or None)
+        place.tokenizer_dir, folder.size("model", step), _n_params(config) if config else None, config, created, val_bpb,
+        place.run_id, bool(manifest) and not problems, "; ".join(problems) or None)
 
 
 class _Folder:

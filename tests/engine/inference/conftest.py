@@ -14,6 +14,7 @@ from engine.tokenizer.bpe import Tokenizer
 from engine.tokenizer.store import SPECIAL_TOKENS, SPLIT_PATTERN, Vocabulary
 from engine.train.checkpoint import save_checkpoint
 
+
 def make_tokenizer(first_special: int = 256) -> Tokenizer:
     """One token per byte, the nine special tokens from `first_special` on."""
     specials = {name: first_special + i for i, name in enumerate(SPECIAL_TOKENS)}

@@ -113,7 +113,7 @@ def test_no_forward_pass_is_wasted(scripted_model, byte_tokenizer, max_tokens: i
 
 def test_rows_end_at_assistant_end_or_bos(scripted_model, byte_tokenizer) -> None:
     tokenizer = byte_tokenizer()
-    end, bos = tokenizer.ids["<|assistant_end|>"], tokenizer.ids["<|bos|>"]
+    end, bos = tokenizer.encode_special("<|assistant_end|>"), tokenizer.get_bos_token_id()
     model = scripted_model([67, end, 66, 66, 66], [67, 68, 69, bos, 70])
     steps = list(Engine(model, tokenizer).generate([1], num_samples=2, max_tokens=20, temperature=0))
     assert [tokens for tokens, _ in steps] == [[67, 67], [end, 68], [66, 69], [66, bos]]
@@ -124,7 +124,7 @@ def test_rows_end_at_assistant_end_or_bos(scripted_model, byte_tokenizer) -> Non
 
 def test_a_tool_block_forces_its_result(scripted_model, byte_tokenizer) -> None:
     tokenizer = byte_tokenizer()
-    ids = {name[2:-2]: i for name, i in tokenizer.ids.items()}
+    ids = {name[2:-2]: i for name, i in tokenizer.vocabulary.specials.items()}
     block = [ids["python_start"], *b"12*3", ids["python_end"]]
     forced = [ids["output_start"], *b"36", ids["output_end"]]
     script = [65, *block, *[90] * len(forced), 66, ids["assistant_end"]]  # what it would say instead of the output
@@ -138,7 +138,7 @@ def test_a_tool_block_forces_its_result(scripted_model, byte_tokenizer) -> None:
 
 def test_tool_rows_do_not_disturb_each_other(scripted_model, byte_tokenizer) -> None:
     tokenizer = byte_tokenizer()
-    ids = {name[2:-2]: i for name, i in tokenizer.ids.items()}
+    ids = {name[2:-2]: i for name, i in tokenizer.vocabulary.specials.items()}
     start, stop, end = ids["python_start"], ids["python_end"], ids["assistant_end"]
     model = scripted_model([start, *b"1+1", stop, 90, 90, 90, end], [65, 66, stop, start, *b"x", stop, 67, 67, end])
     first, second = Engine(model, tokenizer).generate_batch([[1], [1]], max_tokens=40)

@@ -1,0 +1,140 @@
+"""A model one can talk to: checkpoint and tokenizer that belong together, and one answer at a time.
+
+This is the torch half of the chat worker. It knows nothing of processes, pipes and requests.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from engine.catalog import DIRECTORIES
+from engine.context import StageError
+from engine.device import choose_device
+from engine.inference.cpu_tuning import tune
+from engine.inference.generate import Engine, Finish, ShouldStop, finish_of
+from engine.inference.prompt import fit_prompt
+from engine.inference.sampling import Sampling
+from engine.inference.stream import AnswerStream, Piece
+from engine.model.gpt import GPT
+from engine.tokenizer.bpe import Tokenizer
+from engine.tokenizer.chat_format import Message
+from engine.tokenizer.store import TokenizerError
+from engine.train.checkpoint import load_model, read_manifest
+
+_SOURCES = {directory: source for source, directory in DIRECTORIES.items()}
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Stats:
+    """What one answer took."""
+
+    ttft_ms: float           # from the request to the first token
+    tok_per_s: float         # after the first token
+    prompt_tokens: int
+    completion_tokens: int
+    seconds: float
+    dropped_turns: int       # messages that did not fit into the context
+    context_used: int
+    context: int
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Chat:
+    """A loaded model with its tokenizer."""
+
+    def __init__(self, model: GPT, tokenizer: Tokenizer) -> None:
+        self.model, self.tokenizer, self.engine = model, tokenizer, Engine(model, tokenizer)
+
+    @property
+    def context(self) -> int:
+        return self.model.config.sequence_len
+
+    def answer(self, messages: Sequence[Message], sampling: Sampling, max_tokens: int,
+               on_piece: Callable[[Piece], None], should_stop: ShouldStop) -> tuple[Finish, Stats]:
+        """Answer the conversation, piece by piece. Raises ConversationError or ContextFull before the first piece."""
+        begin = first = last = time.perf_counter()
+        prompt = fit_prompt(self.tokenizer, messages, self.context, max_tokens)
+        stream, count, ended = AnswerStream(self.tokenizer), 0, False
+        for (token,), _ in self.engine.generate(prompt.ids, max_tokens=max_tokens, should_stop=should_stop,
+                                                **asdict(sampling)):
+            last = time.perf_counter()
+            first = last if not count else first
+            ended = self.engine.special.ends(token)
+            if not ended:
+                count += 1
+                for piece in stream.push(token):
+                    on_piece(piece)
+        for piece in stream.close():
+            on_piece(piece)
+        finish = finish_of(ended, count, self.engine.room(len(prompt.ids), max_tokens), max_tokens)
+        steps = count - 1 + ended  # those after the first
+        stats = Stats(1000 * (first - begin), steps / (last - first) if last > first else 0.0, len(prompt.ids), count,
+                      time.perf_counter() - begin, prompt.dropped_turns, len(prompt.ids) + count, self.context)
+        return finish, stats
+
+
+def load_chat(folder: Path, step: int, tokenizer_dir: Path, device: str = "auto", dtype: str = "auto") -> Chat:
+    """Load a checkpoint and its tokenizer, ready to answer. Raises StageError with what would help."""
+    tokenizer = _load_tokenizer(tokenizer_dir)
+    _check_tokenizer(tokenizer, read_manifest(folder, step).get("tokenizer_sha256"), folder)
+    if device == "auto" and not torch.cuda.is_available() and not torch.backends.mps.is_available():
+        device = "cpu"
+    if device == "cpu":
+        model, _ = load_model(folder, step)
+        chosen = tune(model, _DTYPES.get(dtype))
+    else:
+        place = choose_device(device, dtype)
+        model, _ = load_model(folder, step, device=place.device)
+        chosen = place.dtype
+    if tokenizer.get_vocab_size() != model.config.vocab_size:
+        raise _wrong_tokenizer(f"the model in {folder} knows {model.config.vocab_size:,} tokens, the tokenizer "
+                               f"{tokenizer.get_vocab_size():,}")
+    return Chat(_stored_in(model, chosen), tokenizer)
+
+
+def describe(chat: Chat, folder: Path, step: int, name: str | None) -> dict[str, Any]:
+    """What a client may want to show of a loaded model."""
+    model, config = chat.model, chat.model.config
+    source = _SOURCES.get(folder.parent.name, "unknown")
+    return {
+        "name": name or f"{source}/{folder.name}@{step}", "source": source, "step": step, "n_params": model.n_params(),
+        "n_layer": config.n_layer, "n_embd": config.n_embd, "vocab_size": config.vocab_size, "context": chat.context,
+        "device": model.device.type, "dtype": str(model.dtype).removeprefix("torch."),
+        "bytes": sum(p.numel() * p.element_size() for p in model.parameters()),
+    }
+
+
+def _load_tokenizer(folder: Path) -> Tokenizer:
+    try:
+        return Tokenizer.from_directory(folder)
+    except FileNotFoundError as error:
+        raise StageError(f"there is no tokenizer in {folder}", "put the one there that the model was trained with",
+                         "tokenizer") from error
+    except (TokenizerError, OSError) as error:
+        raise StageError(str(error), "restore it from where the model came", "tokenizer") from error
+
+
+def _check_tokenizer(tokenizer: Tokenizer, recorded: str | None, folder: Path) -> None:
+    if recorded and recorded != tokenizer.sha256():
+        raise _wrong_tokenizer(f"the model in {folder} was trained with another tokenizer (sha256 {recorded[:12]}, "
+                               f"this one {tokenizer.sha256()[:12]})")
+
+
+def _wrong_tokenizer(text: str) -> StageError:
+    return StageError(text, "use the tokenizer folder of the run that trained the model", "tokenizer")
+
+
+def _stored_in(model: GPT, dtype: torch.dtype) -> GPT:
+    """The model with its weights kept in `dtype`, which computes the same as casting them at every use, and faster."""
+    model.to(dtype)
+    model.dtype = dtype
+    return model
