@@ -148,8 +148,8 @@ def _model(place: _Place, folder: _Folder, step: int, problems: list[str]) -> Mo
     val_bpb = _number(manifest.get("val_bpb", meta.get("val_bpb")))
     return ModelInfo(
         f"{place.where}@{step}", f"{place.tag} {place.source}", place.source, place.tag, step, place.path,
-        place.tokenizer_dir, folder.size("model", step), _n_params(config) if config else None, config, created, val_bpb,
-        place.run_id, bool(manifest) and not problems, "; ".join(problems) or None)
+        place.tokenizer_dir, folder.size("model", step), _n_params(config) if config else None, config, created,
+        val_bpb, place.run_id, bool(manifest) and not problems, "; ".join(problems) or None)
 
 
 class _Folder:
