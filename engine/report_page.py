@@ -115,8 +115,10 @@ def inline(text: Any) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["-" * max(3, len(cell)) for cell in head], *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "/") for cell in line) + " |" for line in lines)
+    """A Markdown table; every cell is foreign text."""
+    cells = [[inline(cell).replace("|", "/") for cell in line] for line in (head, *rows)]
+    lines = [cells[0], ["-" * max(3, len(cell)) for cell in cells[0]], *cells[1:]]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def clock(seconds: float) -> str:

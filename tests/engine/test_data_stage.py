@@ -54,7 +54,8 @@ def test_everything_is_there(context, tmp_path):
 def test_the_same_seed_gives_the_same_bytes_in_any_process(tmp_path):
     """String hashes differ between processes: nothing may depend on them."""
     code = ("import sys; from pathlib import Path; from engine.context import StageContext; "
-            "from engine.events import EventWriter; from engine.stage import Dataset; from engine.stages.dataset import run; "
+            "from engine.events import EventWriter; from engine.stage import Dataset; "
+            "from engine.stages.dataset import run; "
             "run(Dataset(documents=2048, conversations=400, questions=50), "
             "StageContext(Path(sys.argv[1]), EventWriter(None), 'dataset'))")
     for salt in ("1", "2"):
