@@ -80,21 +80,17 @@ def _bullets(facts: Mapping[str, Any]) -> Iterator[str]:
             yield from (f"  - {inline(k)}: {value(k, v)}" for k, v in fact.items())
         elif isinstance(fact, Sequence) and not isinstance(fact, str):
             yield f"- {inline(name)}:" if fact else f"- {inline(name)}: none"
-            yield from (f"  - {_item(item)}" for item in fact)
+            yield from (f"  - {value('', item)}" for item in fact)
         else:
             yield f"- {inline(name)}: {value(name, fact)}"
-
-
-def _item(item: Any) -> str:
-    if isinstance(item, Mapping):
-        return ", ".join(f"{inline(k)} {value(k, v)}" for k, v in item.items())
-    return value("", item)
 
 
 def value(name: str, fact: Any) -> str:
     """A number as nanochat prints it (4 decimals, commas from 10,000), a score in percent, other text by `inline`."""
     if fact is None:
         return "-"
+    if isinstance(fact, Mapping):
+        return ", ".join(f"{inline(k)} {value(str(k), v)}" for k, v in fact.items())
     if isinstance(fact, bool):
         return "yes" if fact else "no"
     if isinstance(fact, (int, float)) and "score" in name.lower():
