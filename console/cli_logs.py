@@ -36,7 +36,8 @@ def print_log(run_id: str, target: str, path: str, stage: str | None, lines: int
             _print_from(host, file, offset)
         return Exit.OK
     with Workspace.open(read_only=True) as workspace:
-        _follow(host, folder, file, offset, stage, lambda: workspace.operator.state(run_id, tail=False).alive)
+        _follow(host, folder, file, offset, stage,
+                lambda: workspace.operator.state(run_id, tail=False, fresh=True).alive)
     return Exit.OK
 
 
@@ -73,7 +74,8 @@ def _start(host: Host, file: str, lines: int) -> int:
     found = host.stat(file)
     if found is None or lines <= 0:
         return 0
-    start, missing = found.size, lines + 1
+    ends_whole = host.read(file, max(0, found.size - 1), 1) == b"\n"
+    start, missing = found.size, lines + ends_whole
     while start > 0:
         piece = host.read(file, max(0, start - _PIECE), min(_PIECE, start))
         breaks = piece.count(b"\n")
@@ -105,11 +107,13 @@ def _follow(host: Host, folder: RunDir, file: str | None, offset: int, stage: st
             alive: Callable[[], bool]) -> None:
     next_look = 0.0
     while True:
-        ended = False
-        if time.monotonic() >= next_look:
+        before, ended = offset, False
+        if time.monotonic() >= next_look:  # asked before the last read, so that nothing written until the end is missed
             ended, next_look = not alive(), time.monotonic() + _STATE_EVERY_S
         if file is not None:
             offset = _print_new(host, file, offset, final=ended)
+        if offset != before:
+            next_look = time.monotonic() + _STATE_EVERY_S
         later = [log for log in _files(host, str(folder.logs)) if file is None or log > file] if stage is None else []
         if later:
             file, offset = later[0], 0

@@ -51,7 +51,7 @@ def wait_for_end(ctx: click.Context, run_id: str, timeout: float | None) -> RunS
         commentary = _Commentary(target, path)
         while True:
             commentary.say()
-            state = workspace.operator.state(run_id, tail=False)
+            state = workspace.operator.state(run_id, tail=False, fresh=commentary.saw_the_end)
             if not state.alive:
                 commentary.say()
                 return state
@@ -67,6 +67,7 @@ class _Commentary:
     def __init__(self, target: str, path: str) -> None:
         self._host, self._events = host_for(target), str(RunDir(Path(path)).events)
         self._offset, self._since = 0, time.time() - 5
+        self.saw_the_end = False
 
     def say(self) -> None:
         try:
@@ -76,6 +77,8 @@ class _Commentary:
         self._offset += used
         for line in lines:
             event = parse_line(line)
+            if event and event.kind == "run":
+                self.saw_the_end = event.data.get("state") != "started"
             if event and event.t >= self._since and (text := _words(event)):
                 note(text)
 

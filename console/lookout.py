@@ -57,8 +57,13 @@ class Lookout:
         hint = f"did you mean {close[0]}?" if close else others
         raise NotFound(f"no run is called {run_id!r}", hint)
 
-    def state(self, run_id: str, *, tail: bool = True) -> RunState:
-        """How the run is now, asked from the box where needed; `tail` adds the last lines of the stage's log."""
+    def state(self, run_id: str, *, tail: bool = True, fresh: bool = False) -> RunState:
+        """How the run is now, asked from the box where needed; `tail` adds the last lines of the stage's log.
+
+        `fresh` asks the box even when it answered a moment ago.
+        """
+        if fresh:
+            self.forget(run_id)
         target, path = self.locate(run_id)
         run = self._queries.run(run_id)
         attempt, launch = self._ledger.last_attempt(run_id), self._ledger.last_launch(run_id)

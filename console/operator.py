@@ -59,9 +59,12 @@ class Operator:
         """Target and folder of a run. Raises NotFound with the nearest name."""
         return self._lookout.locate(run_id)
 
-    def state(self, run_id: str, *, tail: bool = True) -> RunState:
-        """How the run is now; `tail` adds the last lines of the stage's log. Raises NotFound."""
-        return self._lookout.state(run_id, tail=tail)
+    def state(self, run_id: str, *, tail: bool = True, fresh: bool = False) -> RunState:
+        """How the run is now; `tail` adds the last lines of the stage's log. Raises NotFound.
+
+        The box's own answer may be some seconds old while events show that the run is alive; `fresh` asks anew.
+        """
+        return self._lookout.state(run_id, tail=tail, fresh=fresh)
 
     def states(self, runs: Iterable[Run], *, ask: bool = True) -> dict[str, RunState]:
         """How many runs are, for a list, by id; without `ask` no machine is looked at."""
@@ -183,14 +186,13 @@ class Operator:
         from console.jsontext import dump
 
         target = str(RunDir(Path(path)).run_json)
-        if host.stat(target) is not None:
-            return
         local = self._workspace.home.path / f"{intent.run}.run.json"
-        local.write_text(dump(intent.detail["description"], indent=2) + "\n", encoding="utf-8")
         try:
-            host.put(local, target)
+            if host.stat(target) is None:
+                local.write_text(dump(intent.detail["description"], indent=2) + "\n", encoding="utf-8")
+                host.put(local, target)
         finally:
-            local.unlink()
+            local.unlink(missing_ok=True)
 
     def _register(self, intent: Intent, path: str) -> None:
         """Show the run at once, before its first event is read."""

@@ -55,7 +55,7 @@ STAND_IN = textwrap.dedent("""
             os.kill(os.getppid(), signal.SIGKILL)
             os.kill(os.getpid(), signal.SIGKILL)
         if name == "exit" and attempt == 1:
-            emit("alert", {"level": "error", "code": "nan", "text": "loss is NaN at step 4", "next": "lower the rate"}, stage)
+            emit("alert", {"level": "error", "code": "nan", "text": "loss is NaN at step 4", "next": "lower it"}, stage)
             emit("stage", {"state": "failed", "exit_code": int(value)}, stage)
             leave("failed", int(value))
     emit("stage", {"state": "finished", "seconds": 0.1, "exit_code": 0}, stage)
@@ -83,8 +83,8 @@ def write_recipe(tmp_path: Path) -> Callable[..., str]:
     def write(name: str = "short", title: str = "quick", disk_gb: float = 0.01) -> str:
         folder = tmp_path / "home" / "recipes"
         folder.mkdir(parents=True, exist_ok=True)
-        text = f'title = "{title}"\ndisk_gb = {disk_gb}\n[minutes]\ncpu = 1\n[[stage]]\nstage = "base_train"\ndepth = 4\n'
-        (folder / f"{name}.toml").write_text(text)
+        head = f'title = "{title}"\ndisk_gb = {disk_gb}\n[minutes]\ncpu = 1\n'
+        (folder / f"{name}.toml").write_text(head + '[[stage]]\nstage = "base_train"\ndepth = 4\n')
         return name
 
     return write

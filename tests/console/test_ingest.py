@@ -36,7 +36,8 @@ def write_events(writer: EventWriter, count: int, first: int = 0) -> None:
             writer.evaluation(step, val_bpb=1.0 - step / 1000)
             writer.progress(step, 100, "steps", 1.5)
         if step % 25 == 0:
-            writer.emit("checkpoint", {"source": "base", "tag": "d4", "dir": "x", "bytes": 9, "manifest": "m"}, step=step)
+            facts = {"source": "base", "tag": "d4", "dir": "x", "bytes": 9, "manifest": "m"}
+            writer.emit("checkpoint", facts, step=step)
 
 
 def points_in_file(run: RunDir) -> list[tuple[str, int, float]]:
@@ -61,7 +62,7 @@ def dump(path: Path) -> dict[str, list[Any]]:
     """Every row of every table."""
     reader = open_reader(path)
     try:
-        tables = [row[0] for row in reader.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")]
+        tables = [row[0] for row in reader.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         return {table: reader.execute(f"SELECT * FROM {table} ORDER BY 1, 2").fetchall() for table in tables}
     finally:
         reader.close()
@@ -74,7 +75,8 @@ def test_what_is_in_the_file_is_in_the_log(workspace: Workspace, make_run: MakeR
     assert points_in_log(workspace.home.runlog) == points_in_file(run)
     queries = workspace.queries
     (row,) = queries.runs()
-    assert (row.id, row.recipe, row.reported, row.last_stage, row.stages_total) == ("tiny-1", "tiny", "started", STAGE, 1)
+    assert (row.id, row.recipe, row.stages_total) == ("tiny-1", "tiny", 1)
+    assert (row.reported, row.last_stage) == ("started", STAGE)
     (stage,) = queries.stages("tiny-1")
     assert (stage.state, stage.done, stage.total, stage.unit, stage.fraction) == ("started", 90, 100, "steps", 0.9)
     assert stage.args == {"depth": 4}
@@ -83,7 +85,8 @@ def test_what_is_in_the_file_is_in_the_log(workspace: Workspace, make_run: MakeR
     latest = queries.latest_metrics("tiny-1", STAGE)["loss"]
     assert (latest.step, latest.value, latest.count) == (99, pytest.approx(3.01), 100)
     assert [c.step for c in queries.checkpoints("tiny-1")] == [75, 50, 25, 0]
-    assert [e.values["val_bpb"] for e in queries.evals("tiny-1")] == [pytest.approx(1 - s / 1000) for s in range(0, 100, 10)]
+    values = [e.values["val_bpb"] for e in queries.evals("tiny-1")]
+    assert values == pytest.approx([1 - step / 1000 for step in range(0, 100, 10)])
 
 
 def test_reading_again_changes_nothing(workspace: Workspace, make_run: MakeRun) -> None:
@@ -118,7 +121,7 @@ def test_pieces_give_the_same_log_as_the_whole(tmp_path: Path, make_run: MakeRun
         at_once.ingest()
         expected = dump(at_once.home.runlog)
     rng = random.Random(seed)
-    cuts = sorted(rng.sample(range(len(whole)), 12)) + [len(whole)]
+    cuts = [*sorted(rng.sample(range(len(whole)), 12)), len(whole)]
     with Workspace.open(tmp_path / "pieces") as pieces:
         run.events.write_bytes(b"")
         for start, end in zip([0, *cuts], cuts, strict=False):

@@ -84,8 +84,9 @@ def test_a_transaction_is_all_or_nothing(tmp_path: Path) -> None:
 def test_damage_is_found(tmp_path: Path) -> None:
     path = tmp_path / "runlog.db"
     connection = open_at_version_1(path)
+    rows = [(f"r{i}", "/x" * 200) for i in range(200)]
     connection.executemany("INSERT INTO runs (id, target, path, recipe, title, created, software, description) "
-                           "VALUES (?, 'local', ?, 'tiny', 'Tiny', 1, '', '{}')", ((f"r{i}", "/x" * 200) for i in range(200)))
+                           "VALUES (?, 'local', ?, 'tiny', 'Tiny', 1, '', '{}')", rows)
     connection.close()
     assert damage(path, thorough=True) == ""
     data = bytearray(path.read_bytes())
