@@ -25,7 +25,8 @@ from engine.model.gpt import GPT
 from engine.tokenizer.bpe import Tokenizer
 from engine.tokenizer.chat_format import Message
 from engine.tokenizer.store import TokenizerError
-from engine.train.checkpoint import load_model, read_manifest
+from engine.train.assemble import check_tokenizer
+from engine.train.checkpoint import load_model
 
 _SOURCES = {directory: source for source, directory in DIRECTORIES.items()}
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -85,7 +86,7 @@ class Chat:
 def load_chat(folder: Path, step: int, tokenizer_dir: Path, device: str = "auto", dtype: str = "auto") -> Chat:
     """Load a checkpoint and its tokenizer, ready to answer. Raises StageError with what would help."""
     tokenizer = _load_tokenizer(tokenizer_dir)
-    _check_tokenizer(tokenizer, read_manifest(folder, step).get("tokenizer_sha256"), folder)
+    check_tokenizer(folder, step, tokenizer)
     if device == "auto" and not torch.cuda.is_available() and not torch.backends.mps.is_available():
         device = "cpu"
     if device == "cpu":
@@ -96,8 +97,8 @@ def load_chat(folder: Path, step: int, tokenizer_dir: Path, device: str = "auto"
         model, _ = load_model(folder, step, device=place.device)
         chosen = place.dtype
     if tokenizer.get_vocab_size() != model.config.vocab_size:
-        raise _wrong_tokenizer(f"the model in {folder} knows {model.config.vocab_size:,} tokens, the tokenizer "
-                               f"{tokenizer.get_vocab_size():,}")
+        raise StageError(f"the model in {folder} knows {model.config.vocab_size:,} tokens, the tokenizer "
+                         f"{tokenizer.get_vocab_size():,}", "use the tokenizer it was trained with", "tokenizer")
     return Chat(_stored_in(model, chosen), tokenizer)
 
 
@@ -121,16 +122,6 @@ def _load_tokenizer(folder: Path) -> Tokenizer:
                          "tokenizer") from error
     except (TokenizerError, OSError) as error:
         raise StageError(str(error), "restore it from where the model came", "tokenizer") from error
-
-
-def _check_tokenizer(tokenizer: Tokenizer, recorded: str | None, folder: Path) -> None:
-    if recorded and recorded != tokenizer.sha256():
-        raise _wrong_tokenizer(f"the model in {folder} was trained with another tokenizer (sha256 {recorded[:12]}, "
-                               f"this one {tokenizer.sha256()[:12]})")
-
-
-def _wrong_tokenizer(text: str) -> StageError:
-    return StageError(text, "use the tokenizer folder of the run that trained the model", "tokenizer")
 
 
 def _stored_in(model: GPT, dtype: torch.dtype) -> GPT:

@@ -15,14 +15,13 @@ from typing import Any
 from engine.config import ConfigError, nearest
 from engine.context import StageContext, StageError
 from engine.data.conversations import FOLDER, ConversationError, check, json_lines
-from engine.device import choose_device
+from engine.inference.chat import load_chat
 from engine.inference.generate import Engine
 from engine.inference.stream import AnswerStream, Piece
 from engine.stage import ChatEval
 from engine.tokenizer.bpe import Tokenizer
 from engine.tokenizer.chat_format import render_for_completion
-from engine.train.assemble import check_tokenizer, load_tokenizer
-from engine.train.checkpoint import load_model, resolve
+from engine.train.checkpoint import resolve
 from engine.world.kinds import BY_NAME
 from engine.world.marking import RULES, mark
 
@@ -53,14 +52,11 @@ class Answer:
 def run(config: ChatEval, context: StageContext) -> None:
     """Ask every question of conversations/questions.jsonl; a score per kind goes to log, events and report."""
     questions = choose(read_questions(context.base_dir / FOLDER / "questions.jsonl"), config)
-    tokenizer = load_tokenizer(context.base_dir)
-    device = choose_device(config.device_type, config.dtype)
     folder, step = resolve(context.base_dir, config.source, config.model_tag, config.step)
-    check_tokenizer(folder, step, tokenizer)
-    model, _ = load_model(folder, step, device=device.device, dtype=device.dtype)
+    chat = load_chat(folder, step, context.base_dir / "tokenizer", config.device_type, config.dtype)
     context.log(f"asking {len(questions):,} questions of {folder} step {step}")
     start = time.monotonic()
-    answers = ask(questions, Engine(model, tokenizer), tokenizer, config, context)
+    answers = ask(questions, chat.engine, chat.tokenizer, config, context)
     seconds = time.monotonic() - start
     scores = score(answers)
     _tell(scores, answers, seconds, context)
