@@ -1,4 +1,4 @@
-"""Copying text out of a terminal: a native tool if there is one, else the terminal's own way, else a file; it says which.
+"""Copying out of a terminal: a native tool if there is one, else the terminal's own way, else a file; it says which.
 
 The terminal's way (OSC 52) silently does nothing in tmux's default mode, so tmux is asked first.
 """

@@ -1,8 +1,8 @@
 """The door for foreign text: logs, model output, file names and error messages become harmless here, once.
 
-A terminal obeys what it is sent: an escape sequence in a log line can move the cursor, write the clipboard or hide text,
-and a bidi control can make a name read as another one. What leaves `clean` can only be read. It says nothing about
-markup: widgets take foreign text as plain `Content` or with `markup=False`.
+A terminal obeys what it is sent: an escape sequence in a log line can move the cursor, write the clipboard or hide
+text, and a bidi control can make a name read as another one. What leaves `clean` can only be read. It says nothing
+about markup: widgets take foreign text as plain `Content` or with `markup=False`.
 """
 
 from __future__ import annotations

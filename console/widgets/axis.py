@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 from console.widgets.numbers import clock, compact
 
@@ -12,11 +13,16 @@ X_AXES = ("step", "tokens", "time")
 
 def label_of(axis: str) -> Callable[[float], str]:
     """How a position on this x axis is written."""
-    return clock if axis == "time" else compact
+    if axis == "time":
+        return clock
+    return lambda value: compact(round(value))
 
 
-def limits(values: Sequence[float], *, robust: bool = False) -> tuple[float, float]:
-    """The range that shows `values` (finite, at least one); `robust` leaves the outer hundredth on each side out."""
+def limits(values: Sequence[float], *, robust: bool = False, least: float = 0.0) -> tuple[float, float]:
+    """The range that shows `values` (finite, at least one); `robust` leaves the outer hundredth on each side out.
+
+    `least` is the smallest width, as a share of the middle: noise of one percent shall not fill the chart.
+    """
     ordered = sorted(values)
     cut = len(ordered) // 100 if robust else 0
     if robust and len(ordered) >= 20:
@@ -25,7 +31,8 @@ def limits(values: Sequence[float], *, robust: bool = False) -> tuple[float, flo
     if high - low <= 1e-12 * max(abs(low), abs(high), 1e-300):
         room = abs(low) * 0.05 or 0.5
         return low - room, high + room
-    return low, high
+    missing = least * abs(low + high) / 2 - (high - low)
+    return (low - missing / 2, high + missing / 2) if missing > 0 else (low, high)
 
 
 def ticks(low: float, high: float, count: int) -> list[float]:
@@ -44,7 +51,7 @@ def tick_labels(values: Sequence[float]) -> list[str]:
     """Labels with just as many decimals as tell neighbours apart."""
     if not values:
         return []
-    step = min((abs(b - a) for a, b in zip(values, values[1:])), default=abs(values[0]) or 1.0)
+    step = min((abs(b - a) for a, b in pairwise(values)), default=abs(values[0]) or 1.0)
     top = max(abs(v) for v in values)
     if top >= 10_000 or (top and top < 1e-3):
         texts = [compact(v) for v in values]

@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from textual_plotext import Plot
 
 Segment = tuple[Sequence[float], Sequence[float]]  # x and y of one unbroken line, finite, within the limits
+Range = tuple[float, float]
 
 _BRAILLE = 0x2800
 
 
-def draw(segments: Sequence[Segment], width: int, height: int, x: tuple[float, float], y: tuple[float, float]) -> list[str]:
+def draw(segments: Sequence[Segment], width: int, height: int, x: Range, y: Range) -> list[str]:
     """The segments as `height` rows of `width` characters, blanks as spaces; x and y are the limits of the axes."""
     segments = [s for s in segments if len(s[0])]
     if width < 1 or height < 1:

@@ -6,8 +6,9 @@ It is given finished points (`console.runlog.series.Curve`, at most two per dot 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby
+from typing import ClassVar
 
 from rich.segment import Segment
 from rich.style import Style
@@ -16,16 +17,18 @@ from textual.strip import Strip
 
 from console.runlog.series import Curve
 from console.widgets import axis, canvas
+from console.widgets.canvas import Range
 from console.widgets.numbers import compact, short
 from console.widgets.pane import Pane
 
 _EMPTY = Curve((), (), 0)
-_LABEL, _BAND, _LINE, _MARK = "label", "band", "line", "mark"
+_KINDS = _LABEL, _BAND, _LINE, _MARK = "label", "band", "line", "mark"
+_Cells = list[list[tuple[str, str]]]  # rows of (character or text, kind)
 
 
 @dataclass(frozen=True)
 class ChartView:
-    """What to show and how. `x_scale` turns the curve's x into what the axis counts (step to tokens, time to elapsed)."""
+    """What to show and how; the x axis counts (x - x_zero) * x_factor: steps, tokens, or seconds since the start."""
 
     name: str = ""
     raw: Curve = _EMPTY
@@ -38,7 +41,8 @@ class ChartView:
     x_factor: float = 1.0
     smoothing: float = 0.0
     waiting: str = "waiting for the first number"
-    extra: str = field(default="")  # a word beside the value, e.g. "%"
+    extra: str = ""  # a word beside the value, e.g. "%"
+    least: float = 0.0  # smallest height of the range, as a share of its middle
 
 
 class Chart(Pane):
@@ -47,7 +51,7 @@ class Chart(Pane):
     DEFAULT_CSS = """
     Chart { min-width: 4; min-height: 3; }
     """
-    COMPONENT_CLASSES = {"chart--label", "chart--band", "chart--line", "chart--mark"}
+    COMPONENT_CLASSES: ClassVar = {"chart--label", "chart--band", "chart--line", "chart--mark"}
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
@@ -64,7 +68,8 @@ class Chart(Pane):
             return
         self._view = view
         value = "" if view.last is None else f" {short(view.last, 4)}{view.extra}"
-        self.set_title(Content.assemble(view.name, (value, "bold")), Content.styled(_mode(view), "dim"))
+        mode = _mode(view) if view.name else ""
+        self.set_title(Content.assemble(view.name, (value, "bold")), Content.styled(mode, "dim"))
         self.refresh()
 
     def render_line(self, y: int) -> Strip:
@@ -74,8 +79,8 @@ class Chart(Pane):
             self._drawn = (key, picture(self._view, width, height))
         rows = self._drawn[1]
         base = self.rich_style
-        styles = {kind: base + self.get_component_rich_style(f"chart--{kind}") for kind in (_LABEL, _BAND, _LINE, _MARK)}
-        segments = [Segment(text, styles.get(kind, base)) for text, kind in (rows[y] if y < len(rows) else [])]
+        styles = {kind: base + self.get_component_rich_style(f"chart--{kind}") for kind in _KINDS}
+        segments = [Segment(text, styles[kind]) for text, kind in (rows[y] if y < len(rows) else [])]
         return Strip(segments).adjust_cell_length(width, Style(bgcolor=base.bgcolor))
 
 
@@ -89,7 +94,7 @@ def dot_columns(width: int) -> int:
     return max(2 * width, 8)
 
 
-def picture(view: ChartView, width: int, height: int) -> list[list[tuple[str, str]]]:
+def picture(view: ChartView, width: int, height: int) -> _Cells:
     """The inside of the frame as rows of (text, kind) runs; never more than fits."""
     curves = [c for c in (_scaled(view, view.raw), _scaled(view, view.smooth)) if c is not None]
     values = [y for _, ys in curves[0].segments for y in ys] if curves else []
@@ -97,7 +102,7 @@ def picture(view: ChartView, width: int, height: int) -> list[list[tuple[str, st
         return []
     if not values:
         return _notice(view, width, height)
-    low, high = axis.limits(values, robust=view.robust)
+    low, high = axis.limits(values, robust=view.robust, least=0.0 if view.log else view.least)
     xs = [x for xs, _ in curves[0].segments for x in xs] + list(curves[0].gaps)
     x_limits = (min(xs), max(xs)) if max(xs) > min(xs) else (xs[0] - 0.5, xs[0] + 0.5)
     with_x = height >= 4
@@ -124,7 +129,7 @@ def _scaled(view: ChartView, curve: Curve | None) -> Curve | None:
     return Curve(tuple(segments), curve.gaps, curve.count)
 
 
-def _notice(view: ChartView, width: int, height: int) -> list[list[tuple[str, str]]]:
+def _notice(view: ChartView, width: int, height: int) -> _Cells:
     text = "no value above 0 for a log scale" if view.log and view.raw.segments else view.waiting
     if view.raw.gaps and not view.raw.segments:
         text = "not one finite number (NaN)"
@@ -133,7 +138,7 @@ def _notice(view: ChartView, width: int, height: int) -> list[list[tuple[str, st
 
 def _y_axis(view: ChartView, low: float, high: float, rows: int, width: int) -> tuple[list[str], int]:
     """The text left of each row, and its width; without room for numbers there are none."""
-    wanted = max(2, min(6, rows // 2 + 1))
+    wanted = max(2, min(6, rows // 3 + 1))
     if view.log:
         values = _log_ticks(low, high, wanted)
         texts = [compact(10**v) for v in values]
@@ -154,7 +159,9 @@ def _log_ticks(low: float, high: float, count: int) -> list[float]:
     whole = [float(p) for p in range(math.ceil(low), math.floor(high) + 1)]
     if len(whole) >= 2:
         return whole[:: max(1, -(-len(whole) // count))]
-    return [math.log10(v) for v in axis.ticks(10**low, 10**high, count) if v > 0] if high < 300 and low > -300 else whole
+    if low < -300 or high > 300:
+        return whole
+    return [math.log10(v) for v in axis.ticks(10**low, 10**high, count) if v > 0]
 
 
 def _x_axis(view: ChartView, limits: tuple[float, float], width: int) -> str:
@@ -169,17 +176,18 @@ def _x_axis(view: ChartView, limits: tuple[float, float], width: int) -> str:
     return line
 
 
-def _paint(curves: list[Curve], width: int, rows: int, x: tuple[float, float], y: tuple[float, float]) -> list[list[tuple[str, str]]]:
+def _paint(curves: list[Curve], width: int, rows: int, x: Range, y: Range) -> _Cells:
     """Each row as (character, kind) cells: the raw band faint below the smoothed line, or alone and strong."""
     drawn = [canvas.draw([(xs, [min(max(v, y[0]), y[1]) for v in ys]) for xs, ys in c.segments], width, rows, x, y)
              for c in curves]
     if len(drawn) == 1:
         return [[(char, _LINE) for char in row] for row in drawn[0]]
-    return [[(char, _LINE if top != " " else _BAND) for char, top in zip(canvas.merge(under, over), over, strict=True)]
-            for under, over in zip(*drawn, strict=True)]
+    merged = [(canvas.merge(under, over), over) for under, over in zip(*drawn, strict=True)]
+    return [[(char, _BAND if top == " " else _LINE) for char, top in zip(row, over, strict=True)]
+            for row, over in merged]
 
 
-def _mark_gaps(rows: list[list[tuple[str, str]]], gaps: tuple[float, ...], limits: tuple[float, float]) -> None:
+def _mark_gaps(rows: _Cells, gaps: tuple[float, ...], limits: Range) -> None:
     """A cross on the lowest row wherever a number was not finite."""
     for gap in gaps:
         at = round((gap - limits[0]) / (limits[1] - limits[0]) * (len(rows[-1]) - 1)) if rows and rows[-1] else -1

@@ -53,6 +53,8 @@ def span(seconds: float | None) -> str:
     """About how long, in words: 40 s, 3 min, 2.5 h, 4 days."""
     if seconds is None or not math.isfinite(seconds):
         return "–"
+    if 0 < seconds < 9.95:
+        return f"{seconds:.1f} s" if seconds != int(seconds) else f"{seconds:.0f} s"
     for limit, unit, word in ((100, 1, "s"), (5400, 60, "min"), (172_800, 3600, "h")):
         if seconds < limit:
             value = seconds / unit
@@ -63,7 +65,7 @@ def span(seconds: float | None) -> str:
 def ago(then: float, now: float | None = None) -> str:
     """How long since `then` (wall time): just now, 3 min ago."""
     gone = (time.time() if now is None else now) - then
-    return "just now" if gone < 5 else f"{span(gone)} ago"
+    return "just now" if gone < 5 else f"{span(round(gone))} ago"
 
 
 def size(amount: float | None) -> str:
@@ -74,6 +76,15 @@ def size(amount: float | None) -> str:
         if amount >= unit:
             return f"{amount / unit:.1f} {word}"
     return f"{amount:.0f} B"
+
+
+def line_bar(share: float, width: int) -> tuple[str, str]:
+    """A thin bar as its filled and its empty part, `width` cells together."""
+    width = max(width, 0)
+    share = min(max(share, 0.0), 1.0) if math.isfinite(share) else 0.0
+    halves = round(share * width * 2)
+    filled = "━" * (halves // 2) + "╸" * (halves % 2)
+    return filled, "━" * (width - len(filled))
 
 
 def bar(share: float, width: int) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from textual import events
 from textual.content import Content
 from textual.widget import Widget
@@ -20,17 +22,8 @@ def _plain(text: Content | str) -> Content:
     return text if isinstance(text, Content) else Content(text)
 
 
-class Pane(Widget):
-    """Base of the panes with a frame. Subclasses call `set_title` whenever what it says changes."""
-
-    DEFAULT_CSS = """
-    Pane {
-        border: round $panel-lighten-2;
-        border-title-color: $foreground;
-        border-title-style: none;
-        &:focus, &:focus-within { border: round $accent; }
-    }
-    """
+class Titled:
+    """Mixin for widgets with a frame: call `set_title` whenever what it says changes."""
 
     _titles: tuple[Content | str, Content | str] = ("", "")
 
@@ -43,6 +36,19 @@ class Pane(Widget):
         self._frame_title()
 
     def _frame_title(self) -> None:
-        width = self.outer_size.width - 4
-        self.border_title = title_line(*self._titles, width) if width > 0 and any(map(str, self._titles)) else None
+        widget = cast(Widget, self)
+        width = widget.outer_size.width - 6  # corners and the blanks that the frame keeps around a title
+        widget.border_title = title_line(*self._titles, width) if width > 0 and any(map(str, self._titles)) else None
 
+
+class Pane(Titled, Widget):
+    """Base of the panes that draw themselves."""
+
+    DEFAULT_CSS = """
+    Pane {
+        border: round $panel-lighten-2;
+        border-title-color: $foreground;
+        border-title-style: none;
+        &:focus, &:focus-within { border: round $accent; }
+    }
+    """

@@ -19,12 +19,14 @@ NASTY = st.text(
     max_size=200,
 )
 
+UNSEEN = "\u200b\u200d\u202a\u202b\u202d\u202e\u2066\u2067\u2069\ufeff"
+
 
 def harmful(char: str) -> bool:
     """Would a terminal obey this character, or a reader not see it?"""
     if char in "\n\t":
         return False
-    return unicodedata.category(char) in ("Cc", "Cs") or char in "\u200b\u200d\u202a\u202b\u202d\u202e\u2066\u2067\u2069\ufeff"
+    return unicodedata.category(char) in ("Cc", "Cs") or char in UNSEEN
 
 
 @settings(max_examples=500, deadline=None)

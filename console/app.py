@@ -1,0 +1,258 @@
+"""The terminal app: opens the workspace, owns the six screens, hands messages to them, and says what keeps running.
+
+It holds no state of a run: background threads read, post messages, and the handlers here pass them on.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from textual import on
+from textual.app import SystemCommand
+from textual.binding import Binding
+from textual.message import Message
+from textual.screen import Screen
+
+from console import crash
+from console.chat_link import ChatLink
+from console.decisions import Decisions
+from console.exit_lines import exit_lines
+from console.messages import ChatDied, ChatSaid, CurvesRead, Looked, MachineRead, ModelsRead, ReadFailed
+from console.reader import Reader
+from console.screens.base import ConsoleScreen
+from console.settings import Settings
+from console.text import clean_line
+from console.themes import DARK, LIGHT
+from console.widgets.numbers import clock, short
+from console.widgets.top_bar import SCREENS, TopFacts
+
+if TYPE_CHECKING:
+    from console.glance import CurveWish, Glance
+    from console.runlog.ingest import Follower
+    from console.workspace import Workspace
+
+# Which screens a message concerns; the chat's own messages go to the chat.
+_READERS: dict[type[Message], tuple[str, ...]] = {CurvesRead: ("run",), ModelsRead: ("chat", "checkpoints"),
+                                                  MachineRead: ("home",)}
+
+
+def _screen(mode: str) -> Callable[[], Screen[None]]:
+    """A screen's factory that imports it only when it is first shown."""
+
+    def make() -> Screen[None]:
+        from importlib import import_module
+
+        module = import_module(f"console.screens.{mode}")
+        return getattr(module, f"{mode.capitalize()}Screen")()
+
+    return make
+
+
+class Console(Decisions, ChatLink):
+    """Screens by mode, one reader thread, one follower thread, one chat process."""
+
+    TITLE = "llmconsole"
+    CSS_PATH = "app.tcss"
+    MODES: ClassVar = {mode: _screen(mode) for mode, _ in SCREENS}
+    DEFAULT_MODE = "home"
+    BINDINGS: ClassVar = [
+        *(Binding(str(number), f"switch_mode('{mode}')", title, id=f"app.{mode}", show=False, tooltip=f"Screen {title}")
+          for number, (mode, title) in enumerate(SCREENS, 1)),
+        Binding("question_mark,f1", "help_screen", "help", id="app.help", show=False, tooltip="This help"),
+        Binding("ctrl+p", "command_palette", "palette", id="app.palette", show=False, priority=True,
+                tooltip="Every action by name; also :"),
+        Binding("colon", "command_palette", id="app.palette_colon", show=False),
+        Binding("q,ctrl+q", "leave", "quit", id="app.quit", key_display="q", tooltip="Leave; work keeps running"),
+        Binding("ctrl+c", "screen.copy_text", "copy", id="app.copy", show=False, tooltip="Copy the selected text"),
+    ]
+
+    def __init__(self, workspace: Workspace, settings: Settings, chat_argv: Sequence[str] | None = None) -> None:
+        super().__init__()
+        self.workspace, self.settings, self.chat_argv = workspace, settings, chat_argv
+        self.glance: Glance | None = None
+        self.machine: dict[str, Any] = {}
+        self.run_in_front: str | None = None
+        self.reader = Reader(workspace, self.post_message)
+        self._follower: Follower | None = None
+        self._problem = ""
+        self._saved: object = None
+        self.register_theme(DARK)
+        self.register_theme(LIGHT)
+        self.theme = os.environ.get("TEXTUAL_THEME") or DARK.name
+
+    # start and end
+
+    def on_mount(self) -> None:
+        self.reader.start()
+        self.reader.ask(None, force=True)
+        self.call_after_refresh(self._after_first_frame)
+
+    def _after_first_frame(self) -> None:
+        """What can wait until something is on screen."""
+        self._follower = self.workspace.follow(lambda runs: self.reader.ask(self.run_in_front))
+        self.set_interval(1.0, self._tick)
+        self.in_background(self._read_machine)
+        for notice in self.workspace.notices:
+            self.notify(clean_line(notice, 400), markup=False, timeout=10)
+
+    def _tick(self) -> None:
+        self.reader.ask(self.run_in_front)
+        for screen in self._front_screens():
+            screen.tick()
+
+    def action_leave(self) -> None:
+        self.exit(exit_lines(self.state))
+
+    async def action_quit(self) -> None:
+        self.action_leave()
+
+    def on_unmount(self) -> None:
+        self.reader.stop()
+        self.chat_kill()
+
+    def _fatal_error(self) -> None:
+        """The framework's own dump would print local variables: ours prints none."""
+        error = self._exception or sys.exc_info()[1] or RuntimeError("unknown")
+        self._exit_renderables.append(crash.kind_sentence(self.workspace.home.path, error))
+        self._close_messages_no_wait()
+
+    # what background work told
+
+    @on(Looked)
+    def _looked(self, message: Looked) -> None:
+        self.glance, self._problem = message.glance, ""
+        for screen in self._front_screens():
+            screen.show(message.glance)
+            screen.tick()
+        detail = message.glance.detail
+        saved = (detail.run.id, len(detail.checkpoints)) if detail else None
+        if saved != self._saved:
+            self._saved = saved
+            self.action_read_models()
+
+    @on(ReadFailed)
+    def _read_failed(self, message: ReadFailed) -> None:
+        self._problem = f"the run log could not be read: {clean_line(message.text, 200)}; this is the last good state"
+
+    @on(MachineRead)
+    def _machine_read(self, message: MachineRead) -> None:
+        self.machine = message.facts
+        self._pass_on(message)
+
+    @on(CurvesRead)
+    @on(ModelsRead)
+    @on(ChatSaid)
+    @on(ChatDied)
+    def _pass_on(self, message: Message) -> None:
+        readers = _READERS.get(type(message), ("chat",))
+        for stack in self._screen_stacks.values():
+            for screen in stack:
+                if isinstance(screen, ConsoleScreen) and screen.MODE in readers:
+                    screen.post_message(message)
+
+    def _front_screens(self) -> list[ConsoleScreen]:
+        """The screen of this mode, also when a sheet lies over it."""
+        return [screen for screen in self.screen_stack if isinstance(screen, ConsoleScreen)]
+
+    def _read_machine(self) -> Message:
+        from engine.machine import facts
+        from engine.rundir import base_dir
+
+        return MachineRead({**facts(base_dir()), "artifacts": str(base_dir()), "state": str(self.workspace.home.path)})
+
+    def action_read_models(self) -> None:
+        """Look at the disk for models; the screens that list them are told."""
+        from engine.catalog import list_models
+        from engine.rundir import base_dir
+
+        self.in_background(lambda: ModelsRead(tuple(list_models(base_dir()))))
+
+    def ask_curves(self, wishes: tuple[CurveWish, ...]) -> None:
+        self.reader.ask_curves(wishes)
+
+    def chat_with(self, ref: str) -> None:
+        """Open the chat with this model."""
+        self.switch_mode("chat")
+        for screen in self._front_screens():
+            screen.call_after_refresh(getattr(screen, "use"), ref)  # noqa: B009 - only the chat screen has it
+
+    # facts for the frame
+
+    def top_facts(self) -> TopFacts:
+        """What row 1 says."""
+        detail, read_only = self.glance.detail if self.glance else None, self.workspace.read_only
+        if detail is None:
+            return TopFacts(read_only=read_only)
+        start, end = detail.elapsed
+        elapsed = (end or time.time()) - start if start else None
+        target = "this machine" if detail.run.target == "local" else clean_line(detail.run.target, 20)
+        return TopFacts(target, str(detail.state.word), elapsed, 0.0, read_only)
+
+    def banner(self) -> str:
+        """One line over the screen when something limits what can be done; else ''."""
+        if self.workspace.read_only:
+            owner = self.workspace.owner
+            who = f"{clean_line(str(owner), 100)} owns this log" if owner else "opened with --read-only"
+            return f"{who}; read-only here: no start, stop or resume"
+        return self._problem or clean_line(self._follower.problem if self._follower else "", 200)
+
+    def status_line(self, width: int, height: int) -> str:
+        """All there is room for below 60x16."""
+        facts = self.top_facts()
+        words = [facts.word.upper() + (f" {clock(facts.elapsed)}" if facts.elapsed is not None else "")]
+        detail = self.glance.detail if self.glance else None
+        curves = [detail.latest[stage] for stage in detail.charted] if detail else []
+        words += [f"loss {short(c['loss'].value, 4)}" for c in curves if "loss" in c][-1:]
+        return " · ".join([*words, f"${facts.usd:.2f}", f"terminal {width}x{height}, needs 60x16"])
+
+    # help, palette, clipboard
+
+    def copy(self, text: str, what: str) -> None:
+        """Put text on the clipboard, and say by which way it went."""
+        from console import clipboard
+
+        self.notify(clipboard.put(self, text, what, self.workspace.home.path), markup=False)
+
+    def action_help_screen(self) -> None:
+        from console.screens.help import HelpSheet, help_rows
+        from console.version import version
+
+        about = self.screen.HELP if isinstance(self.screen, ConsoleScreen) else ""
+        rows = help_rows(list(self.screen.active_bindings.values()), self.get_key_display)
+        self.push_screen(HelpSheet(about, rows, version()))
+
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
+        """Every binding of the screen and of the app, then the framework's own."""
+        seen = set()
+        for node, binding, enabled, tooltip in screen.active_bindings.values():
+            if binding.id and binding.description and enabled and binding.action not in seen:
+                seen.add(binding.action)
+                title = f"{binding.description}  ({self.get_key_display(binding)})"
+                yield SystemCommand(title, tooltip or binding.description, _runner(self, binding.action, node))
+        yield from (command for command in super().get_system_commands(screen) if command.title not in ("Quit", "Keys"))
+
+
+def _runner(app: Console, action: str, node: Any) -> Callable[[], object]:
+    async def run() -> None:
+        await app.run_action(action, node)
+
+    return run
+
+
+def main(*, home: Path | None = None, read_only: bool = False) -> int:
+    """Open the console on this machine's state; the exit code. Prints what keeps running when it closes."""
+    from console import settings
+    from console.workspace import Workspace
+
+    with Workspace.open(home, read_only) as workspace:
+        crash.guard_threads(workspace.home.path)
+        app = Console(workspace, settings.load(workspace.home.config))
+        said = app.run()
+    if said:
+        print(said)
+    return app.return_code or 0

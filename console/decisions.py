@@ -1,0 +1,134 @@
+"""What a person decides with a key: start, resume, stop, choose. Asks where it must, then has the operator do it.
+
+What may take a moment runs in a daemon thread and ends in a message: no key waits for it, and neither does quitting.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from textual import on
+from textual.app import App
+from textual.message import Message
+
+from console.errors import ConsoleError
+from console.messages import ActionDone, ActionRefused, PlanMade
+from console.text import clean_line
+from engine.config import ConfigError
+from remote.errors import RemoteError
+
+if TYPE_CHECKING:
+    from console.glance import Glance
+    from console.reader import Reader
+    from console.runstate import RunState
+    from console.settings import Settings
+    from console.workspace import Workspace
+
+FAILURES = (ConsoleError, ConfigError, RemoteError, OSError, sqlite3.Error)
+
+
+class Decisions(App[str]):
+    """A mixin of the app, which gives it the attributes below."""
+
+    workspace: Workspace
+    settings: Settings
+    glance: Glance | None
+    reader: Reader
+    run_in_front: str | None
+
+    @property
+    def state(self) -> RunState | None:
+        """How the run in front is."""
+        return self.glance.detail.state if self.glance and self.glance.detail else None
+
+    def in_background(self, work: Callable[[], Message | None]) -> None:
+        """Run `work` in a daemon thread and post what it returns; what it refuses becomes ActionRefused."""
+
+        def go() -> None:
+            try:
+                message = work()
+            except FAILURES as error:
+                message = ActionRefused(str(error), getattr(error, "next", ""))
+            if message is not None and self.is_running:
+                self.post_message(message)
+
+        threading.Thread(target=go, daemon=True, name="action").start()
+
+    def show_run(self, run: str | None) -> None:
+        """Put this run in front, on the run screen."""
+        self.run_in_front = run
+        self.reader.ask(run, force=True)
+        self.switch_mode("run")
+
+    def action_start_new(self) -> None:
+        """Show what starting the recipe of the settings would do, and start it after a yes."""
+        chosen = self.settings.run
+        self.in_background(lambda: PlanMade(self.workspace.operator.plan(chosen.recipe, chosen.target)))
+
+    @on(PlanMade)
+    def _plan_made(self, message: PlanMade) -> None:
+        from console.screens.sheets import start_sheet
+
+        def start() -> Message:
+            return ActionDone("Started. You may leave at any time; the work goes on.",
+                              self.workspace.operator.start(message.plan))
+
+        self.push_screen(start_sheet(message.plan), lambda yes: self.in_background(start) if yes else None)
+
+    def action_start_or_resume(self) -> None:
+        """Resume the run in front if it can be, else offer a new one."""
+        from console.runstate import RESUMABLE
+
+        state = self.state
+        if state is None or state.word == "finished":
+            self.action_start_new()
+        elif state.word in RESUMABLE:
+            self._resume(state.run)
+        else:
+            self.notify("This run is at work. x stops it; leaving does not.", markup=False)
+
+    def _resume(self, run: str) -> None:
+        def resume() -> Message:
+            attempt = self.workspace.operator.resume(run)
+            return ActionDone(f"Resumed from the newest complete checkpoint, attempt {attempt}.", run)
+
+        self.in_background(resume)
+
+    def action_stop_run(self) -> None:
+        """Ask, then let the run finish its step, save and end."""
+        from console.screens.sheets import stop_sheet
+
+        state = self.state
+        if state is None or not state.alive:
+            self.notify("Nothing is running.", markup=False)
+            return
+
+        def stop() -> Message:
+            self.workspace.operator.stop(state.run)
+            return ActionDone("Stopping: the step is finished and saved first.", state.run)
+
+        self.push_screen(stop_sheet(state.run, state.stage or str(state.word)),
+                         lambda yes: self.in_background(stop) if yes else None)
+
+    def action_choose_run(self) -> None:
+        """Choose which run is in front."""
+        from console.screens.picker import Picker
+        from console.screens.run_choices import run_choices
+
+        runs = self.glance.runs if self.glance else ()
+        self.push_screen(Picker("Choose a run", run_choices(runs), "no runs yet"),
+                         lambda run: self.show_run(run) if run else None)
+
+    @on(ActionDone)
+    def _action_done(self, message: ActionDone) -> None:
+        if message.run is not None:
+            self.show_run(message.run)
+        self.notify(clean_line(message.text, 300), markup=False)
+
+    @on(ActionRefused)
+    def _action_refused(self, message: ActionRefused) -> None:
+        text = clean_line(message.text, 500) + (f"\n{clean_line(message.next, 300)}" if message.next else "")
+        self.notify(text, title="not done", severity="error", markup=False, timeout=12)

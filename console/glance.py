@@ -1,0 +1,174 @@
+"""What the screens show at one moment, read once from the run log and the operator, as plain frozen records.
+
+Screens never ask a database: a background thread makes a Glance, a handler shows it. No widget is known here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from console.runlog.queries import Checkpoint, Eval, Latest, Queries, Run, RunEvent, Stage, SystemFacts
+from console.runlog.series import Curve, Series
+
+if TYPE_CHECKING:
+    from console.operator import Operator
+    from console.runstate import RunState
+    from console.workspace import Workspace
+
+_ACTIVITY = ("run", "stage", "eval", "sample", "checkpoint", "log-mark", "alert")
+NEWEST_EVENTS = 300
+RECENT = 12  # runs in Home's list; every run's state costs a look at its folder
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """One line of the list of runs."""
+
+    run: Run
+    word: str
+
+
+@dataclass(frozen=True)
+class RunDetail:
+    """Everything that is shown of the run in front."""
+
+    run: Run
+    state: RunState
+    stages: tuple[Stage, ...]
+    latest: dict[str, dict[str, Latest]]  # by stage id, then by name
+    system: SystemFacts | None
+    checkpoints: tuple[Checkpoint, ...]
+    alerts: tuple[RunEvent, ...]
+    evals: tuple[Eval, ...]
+    events: tuple[RunEvent, ...]  # the newest, commands that were run for the person among them
+
+    def stage(self, stage_id: str | None) -> Stage | None:
+        return next((stage for stage in self.stages if stage.id == stage_id), None)
+
+    @property
+    def charted(self) -> list[str]:
+        """Ids of the stages that have curves, in order."""
+        return [stage.id for stage in self.stages if any("/" not in name for name in self.latest.get(stage.id, {}))]
+
+    @property
+    def elapsed(self) -> tuple[float | None, float | None]:
+        """When it started, and when it ended if it has."""
+        ended = self.run.ended if not self.state.alive else None
+        return self.run.started, ended or (None if self.state.alive else self.state.last_sign)
+
+
+@dataclass(frozen=True)
+class Glance:
+    runs: tuple[RunRow, ...]
+    detail: RunDetail | None
+
+
+class StateDesk:
+    """States of runs, asked from their machines only when their events say something new or some seconds have passed.
+
+    Asking starts a process there; a screen that asked each second would cost more than all its drawing.
+    """
+
+    HOLD_S = 5.0
+
+    def __init__(self, operator: Operator) -> None:
+        self._operator = operator
+        self._held: dict[str, tuple[object, float, RunState]] = {}
+
+    def forget(self) -> None:
+        self._held.clear()
+
+    def states(self, runs: Sequence[Run]) -> dict[str, RunState]:
+        now = time.monotonic()
+        due = [run for run in runs if not self._fresh(run, now)]
+        for run_id, state in self._operator.states(due).items() if due else ():
+            run = next(run for run in due if run.id == run_id)
+            self._held[run_id] = (_signs(run), now, state)
+        return {run.id: self._held[run.id][2] for run in runs}
+
+    def _fresh(self, run: Run, now: float) -> bool:
+        held = self._held.get(run.id)
+        return held is not None and held[0] == _signs(run) and now - held[1] < self.HOLD_S
+
+
+def _signs(run: Run) -> object:
+    return run.reported, run.attempt, run.last_stage, run.ended
+
+
+def look(workspace: Workspace, desk: StateDesk, run_id: str | None) -> Glance:
+    """Read it all; `run_id` None means the newest run."""
+    runs = workspace.queries.runs(RECENT)
+    chosen = workspace.queries.run(run_id) if run_id else (runs[0] if runs else None)
+    states = desk.states([*runs, *([chosen] if chosen and chosen not in runs else [])])
+    rows = tuple(RunRow(run, str(states[run.id].word)) for run in runs)
+    return Glance(rows, detail(workspace, chosen, states[chosen.id]) if chosen else None)
+
+
+def detail(workspace: Workspace, run: Run, state: RunState) -> RunDetail:
+    """One run in full."""
+    queries, run_id = workspace.queries, run.id
+    stages = tuple(queries.stages(run_id))
+    latest = {stage.id: queries.latest_metrics(run_id, stage.id) for stage in stages if stage.state != "waiting"}
+    return RunDetail(run, state, stages, latest, queries.system_latest(run_id), tuple(queries.checkpoints(run_id)),
+                     tuple(queries.alerts(run_id, 50)), tuple(queries.evals(run_id)), _activity(workspace, run_id))
+
+
+def _activity(workspace: Workspace, run_id: str) -> tuple[RunEvent, ...]:
+    """Events and the operator's own commands in order of time; a command's place is below zero."""
+    events = workspace.queries.events(run_id, kinds=_ACTIVITY, limit=NEWEST_EVENTS)
+    for intent in workspace.operator.ledger.intents(run_id):
+        data = {"action": intent.action, "outcome": intent.outcome, "cli": f"llmconsole run {intent.action} {run_id}"}
+        events.append(RunEvent(run_id, -intent.id, intent.attempt, intent.created, "command", None, None, data))
+    return tuple(sorted(events, key=lambda event: event.t))
+
+
+@dataclass(frozen=True)
+class CurveWish:
+    """One curve that a chart wants: x is "step" or "time", `columns` how many dots it is wide."""
+
+    run: str
+    stage: str
+    name: str
+    x: str
+    smooth: float
+    columns: int
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The answer to a CurveWish."""
+
+    wish: CurveWish
+    raw: Curve
+    smooth: Curve | None
+    last: float | None
+
+
+class CurveDesk:
+    """Keeps the curves that are on screen, so that each look reads only what is new. For one thread."""
+
+    def __init__(self, queries: Queries) -> None:
+        self._queries = queries
+        self._series: dict[tuple[str, str, str, str, float], Series] = {}
+
+    def serve(self, wishes: tuple[CurveWish, ...]) -> dict[str, Drawn]:
+        """Points for every wish, by name; curves that nobody wants any more are forgotten."""
+        used: set[tuple[str, str, str, str, float]] = set()
+        drawn = {}
+        for wish in wishes:
+            raw = self._fresh(wish, 0.0, used)
+            smooth = self._fresh(wish, wish.smooth, used).points(wish.columns) if wish.smooth else None
+            drawn[wish.name] = Drawn(wish, raw.points(wish.columns), smooth, raw.last[1] if raw.last else None)
+        self._series = {key: series for key, series in self._series.items() if key in used}
+        return drawn
+
+    def _fresh(self, wish: CurveWish, smooth: float, used: set[tuple[str, str, str, str, float]]) -> Series:
+        key = (wish.run, wish.stage, wish.name, wish.x, smooth)
+        used.add(key)
+        if key not in self._series:
+            self._series[key] = Series(self._queries, wish.run, wish.stage, wish.name, x=wish.x, smooth=smooth)
+        self._series[key].refresh()
+        return self._series[key]

@@ -1,0 +1,96 @@
+"""Every message that background work sends to the screens. Workers post these; handlers alone change what is shown.
+
+They do not bubble: the app gets each one first and hands it to the screens that it concerns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from textual.message import Message
+
+if TYPE_CHECKING:
+    from console.glance import Drawn, Glance
+    from console.plan import Plan
+    from engine.catalog import ModelInfo
+
+
+class _Newest(Message, bubble=False):
+    """Of several waiting in the queue only the newest is delivered."""
+
+    def can_replace(self, message: Message) -> bool:
+        return type(message) is type(self)
+
+
+@dataclass
+class Looked(_Newest):
+    """The state of everything was read again."""
+
+    glance: Glance
+
+
+@dataclass
+class CurvesRead(_Newest):
+    """The curves that the run screen asked for, by name."""
+
+    curves: dict[str, Drawn]
+
+
+@dataclass
+class ReadFailed(_Newest):
+    """The run log could not be read; the last good data stays on screen."""
+
+    text: str
+
+
+@dataclass
+class ActionDone(Message, bubble=False):
+    """Something that the person asked for was done. `run` is the run it was about."""
+
+    text: str
+    run: str | None = None
+
+
+@dataclass
+class ActionRefused(Message, bubble=False):
+    """Something that the person asked for was not done: why, and what to do next."""
+
+    text: str
+    next: str = ""
+
+
+@dataclass
+class ChatSaid(Message, bubble=False):
+    """One line of the chat worker's protocol (see `engine.inference`)."""
+
+    event: Mapping[str, Any]
+
+
+@dataclass
+class ChatDied(Message, bubble=False):
+    """The chat worker ended without being asked. `detail` is the end of what it wrote to stderr, cleaned."""
+
+    detail: str
+
+
+@dataclass
+class MachineRead(Message, bubble=False):
+    """Facts of this machine (`engine.machine.facts`, and where things are kept)."""
+
+    facts: dict[str, Any]
+
+
+@dataclass
+class ModelsRead(_Newest):
+    """The models on this machine, newest first."""
+
+    models: tuple[ModelInfo, ...]
+
+
+@dataclass
+class PlanMade(Message, bubble=False):
+    """What a start would do, to be shown and asked about."""
+
+    plan: Plan

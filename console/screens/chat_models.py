@@ -1,0 +1,45 @@
+"""Models as the chat screen shows them: their names, the lines of the picker, the words before the first question."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from textual.content import Content
+
+from console.screens.picker import Choice
+from console.text import clean_line
+from console.widgets.numbers import ago, compact, grouped, short, size
+from engine.catalog import ModelInfo
+
+
+def model_name(model: ModelInfo | None) -> str:
+    """Short enough for a title: the run, the stage, the step."""
+    if model is None:
+        return ""
+    return f"{clean_line(model.run_id or model.tag, 40)} {model.source} @{grouped(model.step)}"
+
+
+def choices(models: Sequence[ModelInfo]) -> list[Choice]:
+    """Newest first; what cannot be used stays listed with its reason."""
+    now = time.time()
+    return [Choice(model.ref, _line(model, now), f"{model.ref} {model.name}", clean_line(model.problem or "", 200))
+            for model in models]
+
+
+def _line(model: ModelInfo, now: float) -> Content:
+    bpb = f"bpb {short(model.val_bpb, 4)}" if model.val_bpb is not None else ""
+    weights = compact(model.n_params) if model.n_params else "–"
+    facts = f"{weights:>8} weights {size(model.bytes):>9}  {bpb:<11} {ago(model.created, now)}"
+    return Content.assemble(f"{clean_line(model.run_id or 'nanochat folder', 30):<31}", (f"{model.source:<5}", "bold"),
+                            f"@{grouped(model.step):<8}", (facts, "$foreground-muted"))
+
+
+
+def welcome(model: ModelInfo | None) -> Content:
+    """What stands where the turns will be."""
+    if model is None:
+        way_out = "Press esc, then 1 and enter: the first row trains one in some minutes,\nand it answers here."
+        return Content.assemble(("No model here yet\n\n", "bold"), way_out)
+    hint = "Ask it who it is, to add two numbers, to spell a word, or to tell a story."
+    return Content.assemble((f"{model_name(model)} is ready to talk\n\n", "bold"), (hint, "$foreground-muted"))

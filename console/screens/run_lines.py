@@ -1,0 +1,67 @@
+"""The lines of the run screen as pure functions: how the run is and what to press, and its checkpoints."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from textual.content import Content
+
+from console.glance import RunDetail
+from console.runlog.queries import Eval
+from console.text import clean_line
+from console.widgets.numbers import ago, grouped, short, size
+from console.widgets.states import LEVEL, RUN, run_state
+
+
+def state_line(detail: RunDetail, machine: str) -> Content:
+    """One row: what happened, since when, and the next key; while all is well, the newest alert or the machine."""
+    state, word = detail.state, str(detail.state.word)
+    if word not in ("running", "starting", "finished", "queued"):
+        return Content.assemble(" ", *_sentence(word, state.text), *_next(state.next))
+    alert = detail.alerts[-1] if detail.alerts else None
+    if alert is not None and word != "finished":
+        glyph, colour = LEVEL.get(str(alert.data.get("level")), LEVEL["info"])
+        told = clean_line(str(alert.data.get("text", "")), 300)
+        way_out = _next(str(alert.data.get("next", "")))
+        return Content.assemble(" ", (f"{glyph} {told}", colour), f"  {ago(alert.t)}", *way_out)
+    if word == "finished":
+        return Content.assemble(" ", *_sentence(word, state.text), *_next(state.next))
+    sign = f"last sign of life {ago(state.last_sign)}" if state.last_sign else clean_line(state.text, 200)
+    attempt = f" · attempt {state.attempt}" if state.attempt > 1 else ""
+    tail = f" · {machine}" if machine else ""
+    return Content.assemble(" ", (RUN[word][0], RUN[word][1]), (f" {sign}{attempt}{tail}", "$foreground-muted"))
+
+
+def _sentence(word: str, text: str) -> list[Content | str]:
+    """The state and what happened; a sentence that begins with the word says it once."""
+    text = clean_line(text, 300)
+    if text.lower().startswith(word):
+        text = text[len(word):].lstrip(" ;:,")
+    return [run_state(word), f"  {text}"]
+
+
+def _next(text: str) -> list[Content | str]:
+    return ["  ", Content.styled(clean_line(text, 200), "bold")] if text else []
+
+
+def checkpoint_lines(detail: RunDetail, width: int) -> list[Content]:
+    """Newest first: which stage, step, size, and bits per byte if measured then."""
+    if not detail.checkpoints:
+        told = "the first one is saved soon" if detail.state.alive else "none were saved"
+        return [Content.styled(told, "$foreground-muted")]
+    now = time.time()
+    lines = []
+    for saved in detail.checkpoints:
+        bpb = bpb_at(detail.evals, saved.stage, saved.step)
+        words = f"{clean_line(saved.source, 6):<5} step {grouped(saved.step):>6}  {size(saved.bytes):>8}"
+        extra = f"  bpb {short(bpb, 4)}" if bpb is not None and width >= 44 else f"  {ago(saved.t, now)}"
+        lines.append(Content.assemble(words, (extra, "$foreground-muted")))
+    return lines
+
+
+def bpb_at(evals: Sequence[Eval], stage: str | None, step: int) -> float | None:
+    """The newest validation bits per byte of this stage at or before this step."""
+    found = [e.values.get("val_bpb") for e in evals if e.stage == stage and e.step is not None and e.step <= step]
+    numbers = [float(value) for value in found if isinstance(value, (int, float))]
+    return numbers[-1] if numbers else None

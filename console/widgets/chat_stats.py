@@ -1,0 +1,91 @@
+"""Stats for nerds: this reply, the context, the model, the session; as lines, or as one line for narrow screens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from textual.content import Content
+
+from console.conversation import Conversation, Turn
+from console.text import clean_line
+from console.widgets.numbers import compact, grouped, line_bar, short, size, span
+from console.widgets.text_pane import pair
+
+
+def stat_lines(conversation: Conversation, model: Mapping[str, Any], width: int) -> list[Content]:
+    """Everything, for the side pane."""
+    last = _last_answer(conversation)
+    stats = last.stats if last else {}
+    in_out = f"{_of(stats, 'prompt_tokens', '{:,.0f}')} / {_of(stats, 'completion_tokens', '{:,.0f}')} tok"
+    stopped = f" · {conversation.stopped} stopped" if conversation.stopped else ""
+    lines = [
+        _head("this reply"),
+        pair("  first", _of(stats, "ttft_ms", "{:.0f} ms"), width),
+        pair("  speed", f"{short(_number(stats, 'tok_per_s'))} tok/s" if "tok_per_s" in stats else "–", width),
+        pair("  in / out", in_out, width),
+        pair("  took", span(_number(stats, "seconds")), width),
+        _head("context"), *_context(stats, model, width),
+        _head("model"), *_model(model, width),
+        _head("session"),
+        pair("  replies", f"{conversation.replies}{stopped}", width),
+        pair("  in / out", f"{grouped(conversation.tokens_in)} / {grouped(conversation.tokens_out)} tok", width),
+    ]
+    if conversation.seconds:
+        lines.append(pair("  mean", f"{short(conversation.tokens_out / conversation.seconds)} tok/s", width))
+    return [*lines, pair("  cost", "$0.00", width)]
+
+
+def _context(stats: Mapping[str, Any], model: Mapping[str, Any], width: int) -> list[Content]:
+    used, room = _number(stats, "context_used") or 0.0, _number(stats, "context") or _number(model, "context")
+    if not room:
+        return [pair("  used", "–", width)]
+    text = f" {used:,.0f} / {room:,.0f}"
+    cells = max(min(width - 2 - len(text), 12), 0)
+    full, rest = line_bar(used / room, cells)
+    lines = [Content.assemble("  ", (full, "$primary"), (rest, "$panel-lighten-2"), text)]
+    dropped = _number(stats, "dropped_turns")
+    if dropped:
+        lines.append(Content.styled(f"  {dropped:.0f} oldest turns left out", "$text-warning"))
+    return lines
+
+
+def _model(model: Mapping[str, Any], width: int) -> list[Content]:
+    if not model:
+        return [Content.styled("  none loaded", "$foreground-muted")]
+    return [
+        pair("  size", f"{compact(_number(model, 'n_params') or 0)} weights", width),
+        pair("  shape", f"{_of(model, 'n_layer', '{:.0f}')} layers × {_of(model, 'n_embd', '{:.0f}')}", width),
+        pair("  words", f"{_of(model, 'vocab_size', '{:,.0f}')} tokens", width),
+        pair("  memory", size(_number(model, "bytes")), width),
+        pair("  on", clean_line(f"{model.get('device', '?')} · {model.get('dtype', '?')}", 30), width),
+    ]
+
+
+def stat_line(conversation: Conversation) -> str:
+    """The newest reply in one line."""
+    last = _last_answer(conversation)
+    if last is None or not last.stats:
+        return ""
+    stats = last.stats
+    return (f"{_of(stats, 'ttft_ms', '{:.0f} ms')} to first · {short(_number(stats, 'tok_per_s'))} tok/s · "
+            f"in {_of(stats, 'prompt_tokens', '{:,.0f}')} out {_of(stats, 'completion_tokens', '{:,.0f}')} · "
+            f"context {_of(stats, 'context_used', '{:,.0f}')}/{_of(stats, 'context', '{:,.0f}')}")
+
+
+def _head(text: str) -> Content:
+    return Content.styled(text, "bold")
+
+
+def _last_answer(conversation: Conversation) -> Turn | None:
+    return next((turn for turn in reversed(conversation.turns) if turn.role == "assistant"), None)
+
+
+def _number(values: Mapping[str, Any], key: str) -> float | None:
+    value = values.get(key)
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def _of(values: Mapping[str, Any], key: str, form: str) -> str:
+    value = _number(values, key)
+    return "–" if value is None else form.format(value)

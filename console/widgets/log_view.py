@@ -1,0 +1,372 @@
+"""A log on screen: follows at its end, stays put when somebody reads further up, filters and searches while it grows.
+
+Lines come from `console.log_file` on demand and every row is plain text. When the view is not at the end nothing that
+arrives moves what is being read. It does not know which log it shows.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from array import array
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass
+from typing import ClassVar
+
+from rich.cells import cell_len, set_cell_size
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+from textual.binding import Binding
+from textual.geometry import Size
+from textual.message import Message
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+from console.log_file import ByteSource, LogFile
+from console.widgets.numbers import grouped, span
+from console.widgets.pane import Titled
+
+_SCAN_SECONDS = 0.012  # of each 30 ms while a filter catches up
+_TONES = (
+    ("error", re.compile(r"\b(error|exception|traceback|fatal|failed|nan|killed)\b", re.IGNORECASE)),
+    ("warning", re.compile(r"\bwarn(ing)?\b", re.IGNORECASE)),
+    ("accent", re.compile(r"\b(val(idation)?[ _/]?bpb|saved|checkpoint|finished|done)\b", re.IGNORECASE)),
+)
+
+
+def pattern_of(text: str) -> re.Pattern[str]:
+    """A case-insensitive regular expression, unless capitals are typed; what is none is taken literally."""
+    flags = 0 if any(c.isupper() for c in text) else re.IGNORECASE
+    try:
+        return re.compile(text, flags)
+    except re.error:
+        return re.compile(re.escape(text), flags)
+
+
+class LogView(Titled, ScrollView, can_focus=True):
+    """Give it a source with `open`, then call `poll` a few times a second."""
+
+    BINDINGS: ClassVar = [
+        Binding("f,end,G", "follow", "follow", id="log.follow", tooltip="Jump to the newest line and stay there"),
+        Binding("home,g", "scroll_home", "top", id="log.top", show=False, tooltip="Jump to the first line"),
+        Binding("w", "wrap", "wrap", id="log.wrap", tooltip="Break long lines, or scroll sideways"),
+        Binding("exclamation_mark", "invert", "invert", id="log.invert", show=False, key_display="!",
+                tooltip="Show the lines that do not match the filter"),
+        Binding("n", "search(1)", "next match", id="log.next", show=False, tooltip="Next line that matches"),
+        Binding("N", "search(-1)", "previous match", id="log.previous", show=False,
+                tooltip="Previous line that matches"),
+        Binding("j", "scroll_down", show=False, id="log.down"),
+        Binding("k", "scroll_up", show=False, id="log.up"),
+        Binding("h", "scroll_left", show=False, id="log.left"),
+        Binding("l", "scroll_right", show=False, id="log.right"),
+    ]
+    COMPONENT_CLASSES: ClassVar = {"log--error", "log--warning", "log--accent", "log--match", "log--current",
+                                   "log--empty"}
+    DEFAULT_CSS = """
+    LogView {
+        border: round $panel-lighten-2; border-title-color: $foreground; border-title-style: none;
+        scrollbar-size-vertical: 1; scrollbar-size-horizontal: 0;
+        & .log--error { color: $text-error; }
+        & .log--warning { color: $text-warning; }
+        & .log--accent { color: $text-accent; }
+        & .log--match { background: $warning 40%; color: $foreground; text-style: bold; }
+        & .log--current { background: $primary 30%; }
+        & .log--empty { color: $foreground-muted; }
+        &:focus { border: round $accent; }
+    }
+    """
+
+    @dataclass
+    class Changed(Message):
+        """What the view shows or how it follows has changed."""
+
+        view: LogView
+
+    def __init__(self, *, id: str | None = None, empty: str = "nothing printed yet") -> None:
+        super().__init__(id=id)
+        self._log: LogFile | None = None
+        self._label, self._empty = "log", empty
+        self.following, self.wrapping, self.filtering, self.inverse = True, False, False, False
+        self.pattern: re.Pattern[str] | None = None
+        self._matches: array[int] = array("Q")
+        self._scanned = self._generation = 0
+        self._seen = 0  # lines there were when following ended
+        self._current = -1
+        self._widest = 0
+        self._grew = time.monotonic()
+        self._rows: tuple[object, list[tuple[int, int, str]]] = (None, [])
+        self._moving = False
+
+    def open(self, name: str, source: ByteSource | None) -> None:
+        """Show another log, from its end."""
+        self._label, self._log = name, LogFile(source) if source else None
+        self._matches, self._scanned, self._widest, self._current = array("Q"), 0, 0, -1
+        self._generation = 0
+        self.following = True
+        self.poll()
+        self._settle()
+
+    def poll(self) -> None:
+        """Take in what was appended."""
+        if self._log is not None and self._log.refresh():
+            self._grew = time.monotonic()
+            if self._log.generation != self._generation:
+                self._generation, self._matches, self._scanned = self._log.generation, array("Q"), 0
+            self._scan()
+            self._settle()
+        self._retitle()
+
+    @property
+    def total(self) -> int:
+        return len(self._log) if self._log else 0
+
+    @property
+    def visible_lines(self) -> int:
+        return len(self._matches) if self.filtering else self.total
+
+    def search_for(self, text: str, *, hide: bool) -> None:
+        """Mark the lines that match; `hide` leaves the others out. An empty text shows everything again."""
+        here = self._line_number(self._top())
+        self.pattern = pattern_of(text) if text else None
+        self.filtering = hide and self.pattern is not None
+        self._rescan()
+        self._keep_in_place(here)
+
+    def show_all(self) -> None:
+        """Stop hiding lines but keep the matches marked, and the reader where they are."""
+        here = self._line_number(self._top())
+        self.filtering = False
+        self._keep_in_place(here)
+
+    def action_follow(self) -> None:
+        self.following = True
+        self._settle()
+
+    def action_wrap(self) -> None:
+        here = self._line_number(self._top())
+        self.wrapping = not self.wrapping
+        self.scroll_to(x=0, animate=False)
+        self._keep_in_place(here)
+
+    def action_invert(self) -> None:
+        if self.pattern is not None:
+            self.inverse = not self.inverse
+            self._rescan()
+            self._settle()
+
+    def action_search(self, direction: int) -> None:
+        """Put the next (1) or previous (-1) matching line in sight and mark it."""
+        if not self._matches:
+            return
+        start = self._current if self._current >= 0 else self._line_number(self._top()) - 1
+        at = bisect_right(self._matches, start) if direction > 0 else bisect_left(self._matches, start) - 1
+        self._current = self._matches[at % len(self._matches)]
+        self.following = False
+        position = self._position(self._current)
+        self._move_to(max(position - self.size.height // 3, 0))
+        self._settle()
+
+    def _rescan(self) -> None:
+        self._matches, self._scanned = array("Q"), 0
+        self._scan()
+
+    def _scan(self) -> None:
+        """Find matching lines for a moment, and come back soon if there is more to look at."""
+        if self._log is None or self.pattern is None:
+            return
+        deadline = time.perf_counter() + _SCAN_SECONDS
+        search, line, inverse = self.pattern.search, self._log.line, self.inverse
+        total = len(self._log)
+        while self._scanned < total:
+            if (search(line(self._scanned)) is None) is inverse:
+                self._matches.append(self._scanned)
+            self._scanned += 1
+            if self._scanned % 64 == 0 and time.perf_counter() > deadline:
+                self.set_timer(0.03, self._go_on_scanning, name="scan")
+                return
+
+    def _go_on_scanning(self) -> None:
+        if self._log is not None and self._scanned < len(self._log):
+            self._scan()
+            self._settle()
+
+    def _line_number(self, position: int) -> int:
+        """The line of the file at this place of the view."""
+        if self.filtering:
+            return self._matches[min(position, len(self._matches) - 1)] if self._matches else 0
+        return position
+
+    def _position(self, line: int) -> int:
+        return bisect_left(self._matches, line) if self.filtering else line
+
+    def _top(self) -> int:
+        return round(self.scroll_y)
+
+    def _keep_in_place(self, line: int) -> None:
+        self._settle()
+        if not self.following:
+            self._move_to(self._position(line))
+            self._settle()
+
+    def _tail_top(self) -> int:
+        """The first line of the last screenful."""
+        height, count = self.size.height, self.visible_lines
+        if not self.wrapping:
+            return max(count - height, 0)
+        rows, top = 0, count
+        while top > 0 and rows < height:
+            top -= 1
+            rows += len(self._wrapped(self._line_number(top)))
+        return top
+
+    def _settle(self) -> None:
+        """Bring the scroll area in step with the lines, and go to the end when following."""
+        self._rows = (None, [])
+        top = self._tail_top()
+        self._moving = True
+        self.virtual_size = Size(self.size.width if self.wrapping else max(self._widest, 1), top + self.size.height)
+        self._moving = False
+        if self.following:
+            self._move_to(top)
+            self._seen = self.visible_lines
+        self.refresh()
+        self._retitle()
+
+    def _move_to(self, position: int) -> None:
+        self._moving = True
+        self.scroll_to(y=position, animate=False, force=True)
+        self._moving = False
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        super().watch_scroll_y(old_value, new_value)
+        if not self._moving and round(old_value) != round(new_value):
+            follows = new_value >= self.max_scroll_y
+            if self.following and not follows:
+                self._seen = self.visible_lines
+            self.following = follows
+            self._retitle()
+
+    def on_resize(self, event: events.Resize) -> None:
+        super().on_resize(event)
+        self._settle()
+
+    def notify_style_update(self) -> None:
+        super().notify_style_update()
+        self._rows = (None, [])
+
+    def _retitle(self) -> None:
+        self.set_title(self._label, self.status())
+        self.post_message(self.Changed(self))
+
+    def status(self) -> str:
+        """The badge: how it follows and how much there is."""
+        words = []
+        if self.following:
+            quiet = time.monotonic() - self._grew
+            words.append(f"FOLLOW, quiet for {span(quiet)}" if quiet > 60 and self.total else "FOLLOW")
+        else:
+            new = self.visible_lines - self._seen
+            words.append(f"PINNED · {grouped(new)} new below, End follows" if new > 0 else "PINNED, End follows")
+        if self.filtering:
+            hidden = grouped(self.total - self.visible_lines)
+            words.append(f"{grouped(self.visible_lines)} of {grouped(self.total)} lines · {hidden} hidden")
+        else:
+            words.append(f"{grouped(self.total)} lines")
+            if self.pattern is not None:
+                words.append(f"{grouped(len(self._matches))} match")
+        return " · ".join(words)
+
+    def render_line(self, y: int) -> Strip:
+        width = self.size.width
+        base = self.rich_style
+        if not self.visible_lines:
+            return self._blank(y, width, base)
+        rows = self._visible_rows()
+        if y >= len(rows):
+            return Strip.blank(width, base)
+        line, _, text = rows[y]
+        strip = Strip(self._segments(line, text, base))
+        if self.wrapping:
+            return strip.adjust_cell_length(width, base)
+        left = round(self.scroll_x)
+        shown = strip.crop(left, left + width).adjust_cell_length(width, base)
+        if strip.cell_length <= left + width:
+            return shown
+        return Strip([*shown.crop(0, width - 1), Segment("›", base + self.get_component_rich_style("log--empty"))])
+
+    def _blank(self, y: int, width: int, base: Style) -> Strip:
+        if y != self.size.height // 2:
+            return Strip.blank(width, base)
+        text = "no line matches" if self.filtering and self.total else self._empty
+        style = base + self.get_component_rich_style("log--empty")
+        return Strip([Segment(set_cell_size(text.center(width), width), style)])
+
+    def _visible_rows(self) -> list[tuple[int, int, str]]:
+        """(line, row within it, text) for each row in sight; computed once per scroll position."""
+        key = (self._top(), self.size, self.visible_lines, self.wrapping)
+        if self._rows[0] != key:
+            self._rows = (key, self._wrapped_rows() if self.wrapping else self._plain_rows())
+            self._grow_sideways()
+        return self._rows[1]
+
+    def _plain_rows(self) -> list[tuple[int, int, str]]:
+        top = self._top()
+        lines = [self._line_number(i) for i in range(top, min(top + self.size.height, self.visible_lines))]
+        return [(line, 0, self._text(line)) for line in lines]
+
+    def _wrapped_rows(self) -> list[tuple[int, int, str]]:
+        rows: list[tuple[int, int, str]] = []
+        height, top = self.size.height, self._top()
+        at_end = top >= self._tail_top()
+        for position in range(top, self.visible_lines):
+            line = self._line_number(position)
+            rows.extend((line, i, text) for i, text in enumerate(self._wrapped(line)))
+            if len(rows) >= height and not at_end:
+                break
+        return rows[-height:] if at_end else rows[:height]
+
+    def _grow_sideways(self) -> None:
+        widest = max((cell_len(text) for _, _, text in self._rows[1]), default=0)
+        if widest > self._widest and not self.wrapping:
+            self._widest = widest
+            self.call_after_refresh(self._settle)
+
+    def _text(self, line: int) -> str:
+        assert self._log is not None
+        return self._log.line(line) if line < len(self._log) else ""
+
+    def _wrapped(self, line: int) -> list[str]:
+        text, width = self._text(line), max(self.size.width, 1)
+        if text.isascii():
+            return [text[i:i + width] for i in range(0, len(text), width)] or [""]
+        rows, row, used = [], "", 0
+        for char in text:
+            cells = cell_len(char)
+            if used + cells > width and row:
+                rows.append(row)
+                row, used = "", 0
+            row, used = row + char, used + cells
+        return [*rows, row]
+
+    def _segments(self, line: int, text: str, base: Style) -> list[Segment]:
+        style = base
+        for tone, pattern in _TONES:
+            if pattern.search(text):
+                style = base + self.get_component_rich_style(f"log--{tone}")
+                break
+        if line == self._current:
+            style += self.get_component_rich_style("log--current")
+        if self.pattern is None or self.inverse:
+            return [Segment(text, style)]
+        return self._marked(text, style)
+
+    def _marked(self, text: str, style: Style) -> list[Segment]:
+        assert self.pattern is not None
+        match_style = style + self.get_component_rich_style("log--match")
+        segments, at = [], 0
+        for match in self.pattern.finditer(text):
+            if match.end() > match.start():
+                segments += [Segment(text[at:match.start()], style), Segment(match[0], match_style)]
+                at = match.end()
+        return [*segments, Segment(text[at:], style)]

@@ -1,0 +1,54 @@
+"""The chat's input: enter sends, ctrl+j breaks the line, up on an empty prompt edits the last question."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from textual.binding import Binding
+from textual.message import Message
+from textual.widgets import TextArea
+
+from console.widgets.pane import Titled
+
+
+class Prompt(Titled, TextArea):
+    """A text area that grows from one line to six."""
+
+    BINDINGS: ClassVar = [
+        Binding("enter", "send", "send", id="prompt.send", priority=True, tooltip="Send the message"),
+        Binding("ctrl+j,shift+enter,alt+enter", "newline", "new line", id="prompt.newline", priority=True, show=False,
+                tooltip="Begin a new line"),
+        Binding("up", "up_or_edit", "edit last", id="prompt.edit_last", show=False,
+                tooltip="Line above; in an empty prompt: edit the last question"),
+    ]
+    DEFAULT_CSS = """
+    Prompt {
+        height: auto; max-height: 8; min-height: 3; border: round $panel-lighten-2; padding: 0 1;
+        scrollbar-size-vertical: 1;
+    }
+    Prompt:focus { border: round $accent; }
+    """
+
+    @dataclass
+    class Submitted(Message):
+        text: str
+
+    class EditLast(Message):
+        """The person wants the last question back."""
+
+    def __init__(self, *, id: str) -> None:
+        super().__init__(id=id, soft_wrap=True, show_line_numbers=False, highlight_cursor_line=False)
+        self.set_title("message", "enter sends · ctrl+j new line")
+
+    def action_send(self) -> None:
+        self.post_message(self.Submitted(self.text))
+
+    def action_newline(self) -> None:
+        self.insert("\n")
+
+    def action_up_or_edit(self) -> None:
+        if self.text:
+            self.action_cursor_up()
+        else:
+            self.post_message(self.EditLast())
