@@ -76,16 +76,23 @@ def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> No
 @click.option("--version", is_flag=True, callback=_show_version, expose_value=False, is_eager=True,
               help="Print the version and exit.")
 @click.pass_context
-def cli(ctx: click.Context, read_only: bool) -> None:
+def cli(ctx: click.Context, read_only: bool) -> int:
     """Train your own ChatGPT from scratch, and talk to it.
 
     Without a verb the console opens on screen. Every verb has --help, and --json where it prints facts.
     """
     ctx.obj = {"read_only": read_only}
-    if ctx.invoked_subcommand is None:
-        from console.app import main as open_screen
+    return _open_screen(read_only) if ctx.invoked_subcommand is None else 0
 
-        open_screen(read_only=read_only)
+
+def _open_screen(read_only: bool) -> int:
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        from console.errors import UsageProblem
+
+        raise UsageProblem("the screen needs a terminal, and this is none", "llmconsole --help: what works without")
+    from console.app import main as open_screen
+
+    return open_screen(read_only=read_only)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -107,4 +107,4 @@ class Ledger:
 
 
 def _intent(row: Any) -> Intent:
-    return Intent(*row[:5], json.loads(row[5]), *row[6:])
+    return Intent(*(*row[:5], json.loads(row[5]), *row[6:]))

@@ -89,7 +89,7 @@ class Lookout:
         sign = self._last_sign(host, path, run, ask and not ended)
         found = job.JobState("unknown")
         if ask and not ended and not pending:
-            found = self._job(run_id, host, path, sign is not None and now - sign < _MOVING_S)
+            found = self._job(run_id, host, path, number, sign is not None and now - sign < _MOVING_S)
             if found.state == "absent" and launched is None:
                 found = job.JobState("unknown")  # started by hand, or never
         unlaunched = intent is not None and intent.attempt > number and not pending
@@ -105,14 +105,18 @@ class Lookout:
             text += "; it was asked to stop"
         return RunState(run_id, word, number, code, stage, sign, text, hint)
 
-    def _job(self, run_id: str, host: Host, path: str, moving: bool) -> job.JobState:
-        """What the box says of the job. Asking starts a process there, so an answer is kept for a moment, and for
-        longer while fresh events or log lines show that the run is alive."""
+    def _job(self, run_id: str, host: Host, path: str, attempt: int, moving: bool) -> job.JobState:
+        """What the box says of the job. Asking starts a process there, so an answer is kept: for good when the attempt
+        has ended, for long while fresh events or log lines show that the run is alive, else for a moment."""
         held = self._seen.get(run_id)
-        age = time.monotonic() - held[0] if held else 0.0
-        if held is None or age > (_HOLD_WHILE_MOVING_S if moving and held[1].state == "running" else _HOLD_S):
-            held = self._seen[run_id] = (time.monotonic(), job.state(host, job_dir(path)))
-        return held[1]
+        if held is not None:
+            age, found = time.monotonic() - held[0], held[1]
+            over = found.state in ("exited", "lost") and (found.attempt or 0) >= attempt
+            if over or age < (_HOLD_WHILE_MOVING_S if moving and found.state == "running" else _HOLD_S):
+                return found
+        found = job.state(host, job_dir(path))
+        self._seen[run_id] = (time.monotonic(), found)
+        return found
 
     def _last_sign(self, host: Host, path: str, run: Run | None, look: bool) -> float | None:
         """The newest of: event known, event file changed, log changed."""

@@ -204,11 +204,14 @@ class Workspace:
     def _ensure_files(self) -> None:
         """A reader needs the file: wait for an owner that is just making it, else say so."""
         deadline = time.monotonic() + 2
-        while self.read_only and not (_has_tables(self.home.runlog) and _has_tables(self.home.ledger)):
+        while self.read_only and not (_tables_version(self.home.runlog) and _tables_version(self.home.ledger)):
             if time.monotonic() >= deadline or self.owner is None:
                 raise ConsoleError(f"there is no run log in {self.home.path} yet, and a read-only console makes none",
                                    "open llmconsole once without --read-only")
             time.sleep(0.02)
+        if self.read_only:
+            for path, steps in ((self.home.runlog, migrations.RUNLOG), (self.home.ledger, migrations.LEDGER)):
+                migrations.refuse_newer(_tables_version(path), path, steps)
 
 
 def _me() -> dict[str, object]:
@@ -245,14 +248,15 @@ def _set_aside(path: Path) -> Path:
     return kept
 
 
-def _has_tables(path: Path) -> bool:
-    if not path.exists():
-        return False
+def _tables_version(path: Path) -> int:
+    """How far the tables in a file have come; 0 when there are none yet, or nobody can read them yet."""
     try:
         reader = open_reader(path)
-        try:
-            return reader.execute("PRAGMA user_version").fetchone()[0] > 0
-        finally:
-            reader.close()
     except sqlite3.OperationalError:
-        return False
+        return 0
+    try:
+        return migrations.version_of(reader)
+    except sqlite3.OperationalError:
+        return 0
+    finally:
+        reader.close()

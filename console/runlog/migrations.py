@@ -19,11 +19,8 @@ Step = Callable[[sqlite3.Connection], None]
 
 def migrate(connection: sqlite3.Connection, path: Path, steps: Sequence[Step]) -> int:
     """Bring the open database at `path` up to date and return how many steps that took."""
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version > len(steps):
-        raise UsageProblem(f"{path} was written by a newer llmconsole (its tables are version {version}, this program "
-                           f"knows {len(steps)}), so it is left alone",
-                           "update llmconsole, or set LLMCONSOLE_HOME to another folder")
+    version = version_of(connection)
+    refuse_newer(version, path, steps)
     if 0 < version < len(steps):
         copy_aside(connection, path.with_name(f"{path.name}.v{version}.bak"))
     for number, step in enumerate(steps[version:], version + 1):
@@ -31,6 +28,19 @@ def migrate(connection: sqlite3.Connection, path: Path, steps: Sequence[Step]) -
             step(connection)
             connection.execute(f"PRAGMA user_version={number}")
     return len(steps) - version
+
+
+def version_of(connection: sqlite3.Connection) -> int:
+    """How many steps the open database has taken; 0 for an empty file."""
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def refuse_newer(version: int, path: Path, steps: Sequence[Step]) -> None:
+    """Raise UsageProblem when this program cannot know what is in the file."""
+    if version > len(steps):
+        raise UsageProblem(f"{path} was written by a newer llmconsole (its tables are version {version}, this program "
+                           f"knows {len(steps)}), so it is left alone",
+                           "update llmconsole, or set LLMCONSOLE_HOME to another folder")
 
 
 def copy_aside(connection: sqlite3.Connection, target: Path) -> None:

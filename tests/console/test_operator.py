@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from console import lookout
 from console import operator as operator_module
 from console.errors import Conflict, ConsoleError, NotFound, Refused, UsageProblem
 from console.ledger import Ledger
@@ -36,8 +37,10 @@ def starts(run_id: str) -> list[str]:
 
 def ended(workspace: Workspace, run_id: str) -> RunState | None:
     workspace.ingest()
-    state = workspace.operator.state(run_id)
-    return None if state.alive else state
+    if workspace.operator.state(run_id, tail=False).alive:
+        return None
+    workspace.ingest()  # its last words may have come between the two looks
+    return workspace.operator.state(run_id)
 
 
 def test_a_plan_says_everything_and_writes_nothing(workspace: Workspace, write_recipe: Write, tmp_path: Path) -> None:
@@ -281,6 +284,18 @@ def test_a_run_that_moves_is_not_asked_about_again_and_again(
     assert len(asked) <= 1
     workspace.operator.stop(run_id, graceful=False)
     wait_until(lambda: ended(workspace, run_id))
+
+
+def test_a_lost_run_is_asked_about_once(workspace: Workspace, write_recipe: Write, wait_until: Wait,
+                                        monkeypatch: pytest.MonkeyPatch) -> None:
+    run_id = workspace.operator.start(workspace.operator.plan(write_recipe(title="kill")))
+    wait_until(lambda: ended(workspace, run_id))
+    monkeypatch.setattr(lookout, "_HOLD_S", 0.0)
+    with monkeypatch.context() as patched:
+        patched.setattr(job, "state", lambda *_: pytest.fail("the machine was asked again"))
+        assert workspace.operator.state(run_id).word is Word.LOST
+    workspace.operator.resume(run_id)
+    assert wait_until(lambda: ended(workspace, run_id)).word is Word.FINISHED
 
 
 def test_an_unknown_run_names_the_nearest(workspace: Workspace, make_run: Callable[..., Any]) -> None:

@@ -101,6 +101,15 @@ def test_an_owner_that_was_killed_leaves_no_lock_behind(make_run: Callable[..., 
         assert not workspace.read_only and workspace.notices == []
 
 
+@pytest.mark.parametrize("read_only", [True, False])
+def test_files_of_a_newer_program_are_left_alone(workspace: Workspace, read_only: bool) -> None:
+    assert workspace.runlog
+    workspace.runlog.execute("PRAGMA user_version=99")
+    workspace.close()
+    with pytest.raises(ConsoleError, match="newer llmconsole"):
+        Workspace.open(read_only=read_only)
+
+
 def test_a_damaged_ledger_is_kept_and_said(workspace: Workspace) -> None:
     home = workspace.home
     workspace.close()
