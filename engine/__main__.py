@@ -7,6 +7,7 @@ imports no tensor library itself: `--help` and a mistyped flag answer at once.
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -26,6 +27,9 @@ _COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code: 0 done, 1 failed, 2 bad settings, 75 stopped on request and resumable."""
+    # Read by OpenMP when torch loads it: idle threads sleep instead of spinning. Free on a quiet machine, and on a busy
+    # one (a console, a browser) several times faster, since a spinning thread steals the core of the one it waits for.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help"):
         print(usage())
