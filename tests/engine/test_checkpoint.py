@@ -26,8 +26,15 @@ def model() -> GPT:
 
 def save(folder: Path, step: int, model: GPT) -> checkpoint.Saved:
     meta = {"step": step, "model_config": model.config.to_dict()}
-    return checkpoint.save_checkpoint(folder, step, source="base", model=model.state_dict(), meta=meta,
-                                      optimizers={0: [{"state": {}}]}, tokenizer_sha256="t")
+    return checkpoint.save_checkpoint(
+        folder,
+        step,
+        source="base",
+        model=model.state_dict(),
+        meta=meta,
+        optimizers={0: [{"state": {}}]},
+        tokenizer_sha256="t",
+    )
 
 
 def test_what_is_saved_is_loaded(tmp_path: Path, model: GPT) -> None:
@@ -43,11 +50,11 @@ def test_newest_valid_skips_what_is_damaged_or_unfinished(tmp_path: Path, model:
     for step in (10, 20, 30):
         save(tmp_path, step, model)
     assert checkpoint.newest_valid(tmp_path) == 30
-    (tmp_path / "manifest_000030.json").unlink()          # a crash before the commit
+    (tmp_path / "manifest_000030.json").unlink()  # a crash before the commit
     assert checkpoint.newest_valid(tmp_path) == 20
     (tmp_path / "optim_000020_rank0.pt").write_bytes(b"")  # a file that lost its bytes
     assert checkpoint.newest_valid(tmp_path) == 10
-    (tmp_path / "manifest_000010.json").write_text("{")    # a manifest cut off
+    (tmp_path / "manifest_000010.json").write_text("{")  # a manifest cut off
     assert checkpoint.newest_valid(tmp_path) is None
 
 
@@ -63,7 +70,7 @@ def test_every_bit_flip_and_truncation_is_detected(tmp_path: Path, model: GPT) -
         if i % 2:
             data[generator.randrange(len(data))] ^= 1 << generator.randrange(8)
         else:
-            del data[generator.randrange(len(data)):]
+            del data[generator.randrange(len(data)) :]
         (damaged / source.name).write_bytes(data)
         with pytest.raises(CheckpointError, match=source.name):
             checkpoint.verify(damaged, 10)
@@ -89,7 +96,9 @@ class Gadget:
 
 
 @pytest.mark.parametrize("content", [b"", b"not a zip", [1, 2], {"a": "text"}, Gadget()])
-def test_foreign_content_is_refused_and_never_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str], content: object) -> None:
+def test_foreign_content_is_refused_and_never_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: object
+) -> None:
     path = tmp_path / "model_000001.pt"
     if isinstance(content, bytes):
         path.write_bytes(content)
@@ -101,7 +110,9 @@ def test_foreign_content_is_refused_and_never_runs(tmp_path: Path, capsys: pytes
     assert "executed" not in capsys.readouterr().out
 
 
-def test_a_full_disk_leaves_earlier_checkpoints_alone(tmp_path: Path, model: GPT, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_earlier_checkpoints_alone(
+    tmp_path: Path, model: GPT, monkeypatch: pytest.MonkeyPatch
+) -> None:
     save(tmp_path, 10, model)
     original = torch.save
 

@@ -36,8 +36,9 @@ def test_logits_and_losses_equal_upstreams(fixtures: Path, era: str) -> None:
     model, expected = load_era(fixtures / "eras" / era)
     ids = torch.from_numpy(expected["ids"]).long()
     targets = torch.cat([ids[:, 1:], torch.full((2, 1), -1)], dim=1)
-    torch.testing.assert_close(model(ids)[:, expected["logits_positions"]], torch.from_numpy(expected["logits"]),
-                               rtol=0, atol=1e-4)
+    torch.testing.assert_close(
+        model(ids)[:, expected["logits_positions"]], torch.from_numpy(expected["logits"]), rtol=0, atol=1e-4
+    )
     assert model(ids, targets).item() == pytest.approx(float(expected["loss"]), abs=1e-5)
     per_token = model(ids, targets, loss_reduction="none").view(2, -1)
     torch.testing.assert_close(per_token, torch.from_numpy(expected["loss_per_token"]), rtol=0, atol=1e-4)
@@ -68,14 +69,31 @@ def test_logits_equal_transformers() -> None:
     ours = GPT(config)
     for p in ours.parameters():
         torch.nn.init.normal_(p, std=0.1, generator=torch.Generator().manual_seed(p.numel()))
-    theirs = NanoChatForCausalLM(NanoChatConfig(
-        vocab_size=160, hidden_size=64, intermediate_size=256, num_hidden_layers=3, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=64, final_logit_softcapping=15.0, tie_word_embeddings=False,
-        rope_parameters={"rope_type": "default", "rope_theta": 10000.0}, attn_implementation="eager")).eval()
+    theirs = NanoChatForCausalLM(
+        NanoChatConfig(
+            vocab_size=160,
+            hidden_size=64,
+            intermediate_size=256,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=64,
+            final_logit_softcapping=15.0,
+            tie_word_embeddings=False,
+            rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
+            attn_implementation="eager",
+        )
+    ).eval()
     state = {"model.embed_tokens.weight": ours.transformer.wte.weight, "lm_head.weight": ours.lm_head.weight}
     for i, block in enumerate(ours.transformer.h):
-        names = {"self_attn.q_proj": block.attn.c_q, "self_attn.k_proj": block.attn.c_k, "self_attn.v_proj": block.attn.c_v,
-                 "self_attn.o_proj": block.attn.c_proj, "mlp.fc1": block.mlp.c_fc, "mlp.fc2": block.mlp.c_proj}
+        names = {
+            "self_attn.q_proj": block.attn.c_q,
+            "self_attn.k_proj": block.attn.c_k,
+            "self_attn.v_proj": block.attn.c_v,
+            "self_attn.o_proj": block.attn.c_proj,
+            "mlp.fc1": block.mlp.c_fc,
+            "mlp.fc2": block.mlp.c_proj,
+        }
         state |= {f"model.layers.{i}.{name}.weight": layer.weight for name, layer in names.items()}
     theirs.load_state_dict(state, strict=True)
     ids = torch.randint(0, 160, (2, 40), generator=torch.Generator().manual_seed(1))
@@ -91,8 +109,15 @@ def exact_rotary(config: GPTConfig) -> tuple[torch.Tensor, torch.Tensor]:
     return angle.cos(), angle.sin()
 
 
-@pytest.mark.parametrize(("depth", "params", "flops"), [
-    (4, 36_700_160, 1.447e8), (12, 185_597_952, 1.038e9), (20, 560_988_160, 3.491758e9), (32, 1_879_048_192, 1.207960e10)])
+@pytest.mark.parametrize(
+    ("depth", "params", "flops"),
+    [
+        (4, 36_700_160, 1.447e8),
+        (12, 185_597_952, 1.038e9),
+        (20, 560_988_160, 3.491758e9),
+        (32, 1_879_048_192, 1.207960e10),
+    ],
+)
 def test_parameter_and_flop_counts(depth: int, params: int, flops: float) -> None:
     with torch.device("meta"):
         model = GPT(from_depth(depth, vocab_size=65536, sequence_len=2048))

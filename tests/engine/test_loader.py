@@ -74,7 +74,9 @@ def test_bits_per_byte_equal_upstreams(seed_era: Path) -> None:
     pairs = zip(arrays["xv"], arrays["yv"], strict=True)
     batches = [(torch.from_numpy(x).long(), torch.from_numpy(y).long()) for x, y in pairs]
     token_bytes = torch.load(seed_era / "tokenizer" / "token_bytes.pt", weights_only=True)
-    assert bits_per_byte(model, batches, token_bytes) == pytest.approx(facts["bpb_after_training_on_val_batches"], rel=1e-5)
+    assert bits_per_byte(model, batches, token_bytes) == pytest.approx(
+        facts["bpb_after_training_on_val_batches"], rel=1e-5
+    )
 
 
 def test_special_and_ignored_targets_do_not_count() -> None:

@@ -53,16 +53,35 @@ def trainer(folder: Path, events: EventWriter | None = None, *, step: int = 0, *
     if step:
         for o, s in zip(optimizers, checkpoint.load_tensors(folder / f"optim_{step:06d}_rank0.pt"), strict=True):
             o.load_state_dict(s)
-    options = {"steps": 12, "tokens_per_step": 32, "accumulation": 2, "grad_clip": 1.0, "momentum": muon_momentum,
-               "lr_multiplier": lambda s: warm_hold_down(s, 12, 0.0, 0.5), **schedule}
+    options = {
+        "steps": 12,
+        "tokens_per_step": 32,
+        "accumulation": 2,
+        "grad_clip": 1.0,
+        "momentum": muon_momentum,
+        "lr_multiplier": lambda s: warm_hold_down(s, 12, 0.0, 0.5),
+        **schedule,
+    }
     context = StageContext(folder, events or EventWriter(None), "base_train")
-    built = Trainer(model, optimizers, batches, Schedule(**options), Hooks(), CPU, context, step=step, progress=progress)
+    built = Trainer(
+        model, optimizers, batches, Schedule(**options), Hooks(), CPU, context, step=step, progress=progress
+    )
 
     def save(at: int, p: Progress) -> None:
-        meta = {"step": at, "model_config": model.config.to_dict(), "dataloader_state_dict": batches.state(),
-                "loop_state": loop_state(p)}
-        checkpoint.save_checkpoint(folder, at, source="base", model=model.state_dict(), meta=meta,
-                                   optimizers={0: [o.state_dict() for o in optimizers]})
+        meta = {
+            "step": at,
+            "model_config": model.config.to_dict(),
+            "dataloader_state_dict": batches.state(),
+            "loop_state": loop_state(p),
+        }
+        checkpoint.save_checkpoint(
+            folder,
+            at,
+            source="base",
+            model=model.state_dict(),
+            meta=meta,
+            optimizers={0: [o.state_dict() for o in optimizers]},
+        )
 
     built.hooks.save = save
     return built
@@ -87,9 +106,11 @@ def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(tmp_path: Path, cut: i
 
 def stop_at(run: Trainer, step: int) -> None:
     """Ask the run to stop while it takes its `step`-th step."""
+
     def multiplier(s: int) -> float:
         run.context.stop_requested = s + 1 >= step
         return warm_hold_down(s, 12, 0.0, 0.5)
+
     object.__setattr__(run.schedule, "lr_multiplier", multiplier)
 
 
@@ -168,7 +189,7 @@ def test_packed_conversations_are_whole_and_each_comes_once_per_epoch() -> None:
 def test_only_supervised_tokens_are_targets() -> None:
     x, y = next(iter(packed()))
     ids, masks = x[0].tolist(), y[0].tolist()
-    assert masks[0] == -1                        # the second token of the first conversation is the user's
+    assert masks[0] == -1  # the second token of the first conversation is the user's
     assert all(target in (-1, ids[n + 1]) for n, target in enumerate(masks[:-1]))
     assert (y >= 0).any()
 

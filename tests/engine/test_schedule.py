@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from engine.train.schedule import horizon, muon_momentum, warm_hold_down
@@ -27,7 +29,7 @@ def test_learning_rate_runs_up_holds_and_falls() -> None:
     assert curve[0] == pytest.approx(0.1) and curve[9] == 1.0
     assert all(value == 1.0 for value in curve[9:81])
     assert curve[90] == pytest.approx(0.5 + 0.5 * 0.1) and curve[100] == pytest.approx(0.1)
-    assert all(a >= b for a, b in zip(curve[80:], curve[81:], strict=False))
+    assert all(a >= b for a, b in pairwise(curve[80:]))
 
 
 def test_no_warmdown_means_full_rate_to_the_end() -> None:
