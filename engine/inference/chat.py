@@ -5,6 +5,8 @@ This is the torch half of the chat worker. It knows nothing of processes, pipes 
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -99,7 +101,9 @@ def load_chat(folder: Path, step: int, tokenizer_dir: Path, device: str = "auto"
     if tokenizer.get_vocab_size() != model.config.vocab_size:
         raise StageError(f"the model in {folder} knows {model.config.vocab_size:,} tokens, the tokenizer "
                          f"{tokenizer.get_vocab_size():,}", "use the tokenizer it was trained with", "tokenizer")
-    return Chat(_stored_in(model, chosen), tokenizer)
+    chat = Chat(_stored_in(model, chosen), tokenizer)
+    release_memory()  # the file's copy of the weights, and the float32 ones
+    return chat
 
 
 def describe(chat: Chat, folder: Path, step: int, name: str | None) -> dict[str, Any]:
@@ -112,6 +116,17 @@ def describe(chat: Chat, folder: Path, step: int, name: str | None) -> dict[str,
         "device": model.device.type, "dtype": str(model.dtype).removeprefix("torch."),
         "bytes": sum(p.numel() * p.element_size() for p in model.parameters()),
     }
+
+
+def release_memory() -> None:
+    """Hand what freed tensors took back to the device and to the system, which glibc does not do by itself."""
+    gc.collect()
+    torch.cuda.empty_cache()
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _load_tokenizer(folder: Path) -> Tokenizer:

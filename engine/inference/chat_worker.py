@@ -22,7 +22,6 @@ Requests are served in order, one at a time. Stdout carries nothing else: what a
 
 from __future__ import annotations
 
-import gc
 import os
 import queue
 import signal
@@ -185,13 +184,11 @@ class Worker:
         return {"event": "loaded", "model": {**model, "seconds": round(time.perf_counter() - begin, 3)}}
 
     def _unload(self) -> None:
-        if self._chat is None:
-            return
-        self._chat = None
-        gc.collect()
-        import torch
+        if self._chat is not None:
+            from engine.inference import chat
 
-        torch.cuda.empty_cache()
+            self._chat = None
+            chat.release_memory()
 
     def _generate(self, request: Generate, inbox: Inbox) -> dict[str, Any]:
         from engine.inference.sampling import Sampling

@@ -101,7 +101,8 @@ def test_find_by_beginning_by_part_and_by_last_step(tmp_path: Path, save: Save) 
 def test_default_is_the_most_trained_of_the_newest_run(tmp_path: Path, save: Save) -> None:
     assert default_model([]) is None
     save("rl", 10, run="old", created=100)
-    for source, step, created in (("base", 500, 200), ("mid", 300, 210), ("sft", 100, 220), ("sft", 200, 230)):
+    for source, step, created in (("base", 500, 200), ("mid", 300, 210), ("sft", 100, 220), ("sft", 200, 230),
+                                  ("base", 600, 240)):
         save(source, step, run="new", created=created)
     models = list_models(tmp_path)
     assert [m.created for m in models] == sorted((m.created for m in models), reverse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import queue
@@ -10,11 +11,15 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from engine.inference.chat_worker import Worker
+from engine.inference.protocol import Channel, Load
 
 ROOT = Path(__file__).parents[3]
 HELLO = [{"role": "user", "content": "hello"}]
@@ -29,7 +34,8 @@ class Client:
         self.process = subprocess.Popen([sys.executable, "-m", "engine", "chat", "--json"], cwd=ROOT, env=environment,
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self.lines: queue.Queue[bytes] = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
 
     def _read(self) -> None:
         assert self.process.stdout
@@ -59,9 +65,20 @@ class Client:
         return self.receive()
 
     def end(self) -> tuple[int, str]:
-        """Exit code and stderr, once it has ended by itself."""
-        _, errors = self.process.communicate(timeout=WAIT)
-        return self.process.returncode, errors.decode()
+        """Close stdin; exit code and stderr once the process has ended by itself and all it said is in `lines`."""
+        assert self.process.stdin and self.process.stderr
+        self.process.stdin.close()
+        code = self.process.wait(WAIT)
+        self.reader.join(WAIT)
+        return code, self.process.stderr.read().decode()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self.reader.join(WAIT)
+        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
+            assert pipe
+            pipe.close()
 
 
 @pytest.fixture
@@ -75,8 +92,7 @@ def start() -> Iterator[Callable[[], Client]]:
 
     yield make
     for client in clients:
-        client.process.kill()
-        client.process.communicate()
+        client.kill()
 
 
 SCRIPT, LOOP, WRONG = 1, 2, 3
@@ -107,6 +123,7 @@ def worker(models: tuple[Path, Path]) -> Iterator[Client]:
     yield client
     client.send(op="quit")
     code, errors = client.end()
+    client.kill()
     assert code == 0 and "Traceback" not in errors
 
 
@@ -226,6 +243,15 @@ def test_unload_and_what_cannot_be_loaded(worker: Client, models: tuple[Path, Pa
         assert says in error["message"] and error["next"] and "Traceback" not in json.dumps(error)
 
 
+def test_unloading_lets_the_model_go(models: tuple[Path, Path]) -> None:
+    idle = Worker(Channel(io.BytesIO()))
+    idle._load(Load(models[0], SCRIPT, models[1], "cpu", "float32", None))
+    assert idle._chat is not None
+    model = weakref.ref(idle._chat.model)
+    idle._unload()
+    assert model() is None
+
+
 def test_a_tokenizer_of_another_size_is_refused(worker: Client, tmp_path: Path, save_chain, byte_tokenizer) -> None:
     from engine.tokenizer.bpe import Tokenizer
     from engine.tokenizer.store import Vocabulary
@@ -245,6 +271,8 @@ def test_the_end_of_stdin_ends_it(start: Callable[[], Client], models: tuple[Pat
         assert client.load(models, LOOP)["event"] == "loaded"
         client.send(op="generate", id="g", messages=HELLO, max_tokens=19_000)
         client.receive()
+        client.process.stdin.close()
+        assert client.until("done")[-1]["finish"] == "cancelled"
     else:
         client.process.send_signal(signal.SIGINT)  # a ctrl-c in the terminal is not for the worker
         client.raw(b'{"op":"torn')

@@ -127,11 +127,11 @@ def test_a_tool_block_forces_its_result(scripted_model, byte_tokenizer) -> None:
     ids = {name[2:-2]: i for name, i in tokenizer.vocabulary.specials.items()}
     block = [ids["python_start"], *b"12*3", ids["python_end"]]
     forced = [ids["output_start"], *b"36", ids["output_end"]]
-    script = [65, *block, *[90] * len(forced), 66, ids["assistant_end"]]  # what it would say instead of the output
-    model = scripted_model(script)
+    instead = [ids["python_start"]] * len(forced)  # what it would say, which must not count as a new block
+    model = scripted_model([65, *block, *instead, *b"6", ids["python_end"], ids["assistant_end"]])
     [completion] = Engine(model, tokenizer).generate_batch([[1]], max_tokens=40)
-    assert completion.tokens == [65, *block, *forced, 66]
-    assert completion.mask == [1] * 7 + [0] * 4 + [1]
+    assert completion.tokens == [65, *block, *forced, *b"6", ids["python_end"]]
+    assert completion.mask == [1] * 7 + [0] * 4 + [1] * 2
     assert completion.finish == "stop"
     assert [fed[0] for fed in model.fed[1:]] == completion.tokens, "it reads what was forced, not what it would say"
 

@@ -43,6 +43,10 @@ def test_top_p_keeps_the_fewest_that_reach_it(logits: torch.Tensor, top_p: float
     assert (frequencies(logits, Sampling(1.0, top_p=top_p)) - expected).abs().max() < 0.015
 
 
+def test_top_p_that_is_just_reached_needs_no_more() -> None:
+    assert frequencies(torch.zeros(2), Sampling(1.0, top_p=0.5)).tolist() == [1.0, 0.0]
+
+
 def test_top_k_then_top_p(logits: torch.Tensor) -> None:
     got = frequencies(logits, Sampling(1.0, top_k=3, top_p=0.5))  # of the three likeliest, two reach one half
     expected = torch.zeros(8)

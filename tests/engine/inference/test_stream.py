@@ -59,6 +59,7 @@ def test_unfinished_and_unopened_blocks(tokenizer) -> None:
     assert pieces(tokenizer, "python_end", b"a", "output_end") == [Piece("text", "a")]
     assert pieces(tokenizer, "python_start", b"1", "output_start", b"2", "output_end") == [
         Piece("input", "1"), Piece("output", "2")]
+    assert pieces(tokenizer, "output_start", b"1", "python_end", b"2", "output_end") == [Piece("output", "12")]
     assert pieces(tokenizer, "python_start", "python_end") == []
     assert pieces(tokenizer, b"\xc3", "python_start", b"1", "python_end") == [
         Piece("text", "\ufffd"), Piece("input", "1")]
