@@ -63,12 +63,20 @@ def list_models(base: Path) -> list[ModelInfo]:
 
 
 def default_model(models: Iterable[ModelInfo]) -> ModelInfo | None:
-    """The most trained usable model of the newest run; the base directory itself counts as a run."""
+    """The model to talk to when none is named: of the newest run that got as far as any run did, its most trained one.
+
+    A run that has only its base model yet does not hide the chat model of an earlier one.
+    """
     usable = [m for m in models if m.problem is None]
     if not usable:
         return None
-    newest = max(usable, key=lambda m: m.created).run_id
-    return max((m for m in usable if m.run_id == newest), key=lambda m: (SOURCES.index(m.source), m.created, m.step))
+    stage = min(max(_rank(m) for m in usable), SOURCES.index("sft"))  # whatever can chat counts alike
+    newest = max((m for m in usable if _rank(m) >= stage), key=lambda m: m.created).run_id
+    return max((m for m in usable if m.run_id == newest), key=lambda m: (_rank(m), m.created, m.step))
+
+
+def _rank(model: ModelInfo) -> int:
+    return SOURCES.index(model.source)
 
 
 def find(models: Iterable[ModelInfo], text: str) -> ModelInfo:

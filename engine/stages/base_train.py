@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from engine.catalog import DIRECTORIES
 from engine.context import StageContext, StageError
 from engine.data.loader import TextBatches
 from engine.data.shards import train_files, val_file
@@ -54,7 +55,7 @@ def run(config: BaseTrain, context: StageContext) -> None:
 def _set_up(config: BaseTrain, context: StageContext) -> Workbench:
     tokenizer = load_tokenizer(context.base_dir)
     device = choose_device(config.device_type, config.dtype)
-    folder = context.base_dir / checkpoint.DIRECTORIES["base"] / (config.model_tag or f"d{config.depth}")
+    folder = context.base_dir / DIRECTORIES["base"] / (config.model_tag or f"d{config.depth}")
     step = resume_point(config, folder)
     if step is not None:
         check_tokenizer(folder, step, tokenizer)

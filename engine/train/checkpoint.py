@@ -20,17 +20,12 @@ from typing import Any
 
 import torch
 
+from engine.catalog import DIRECTORIES
 from engine.context import StageError
 from engine.model.config import UnsupportedArchitecture, architecture_of, config_from_meta
 from engine.model.gpt import GPT, gpt_from_state
 from engine.rundir import sync_dir, write_atomic
 
-DIRECTORIES = {
-    "base": "base_checkpoints",
-    "mid": "mid_checkpoints",
-    "sft": "chatsft_checkpoints",
-    "rl": "chatrl_checkpoints",
-}
 _MANIFEST = re.compile(r"manifest_(\d{6,9})\.json")
 _MODEL = re.compile(r"model_(\d{6,9})\.pt")
 

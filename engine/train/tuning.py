@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from engine.catalog import DIRECTORIES
 from engine.context import StageContext, StageError
 from engine.data.conversations import Conversation, read_conversations
 from engine.data.packing import ConversationBatches
@@ -84,7 +85,7 @@ def _set_up(config: MidTrain | ChatSft, context: StageContext, source: str, star
     tokenizer = load_tokenizer(context.base_dir)
     device = choose_device(config.device_type, config.dtype)
     parent, parent_step = checkpoint.resolve(context.base_dir, start_from, config.model_tag)
-    folder = context.base_dir / checkpoint.DIRECTORIES[source] / parent.name
+    folder = context.base_dir / DIRECTORIES[source] / parent.name
     step = resume_point(config, folder)
     origin, origin_step = (folder, step) if step is not None else (parent, parent_step)
     check_tokenizer(origin, origin_step, tokenizer)

@@ -113,6 +113,14 @@ def test_default_is_the_most_trained_of_the_newest_run(tmp_path: Path, save: Sav
     assert chosen is not None and chosen.ref == "new/sft@100"
 
 
+def test_a_run_that_only_begins_does_not_hide_the_model_that_can_chat(tmp_path: Path, save: Save) -> None:
+    save("base", 500, run="done", created=100)
+    save("sft", 200, run="done", created=110)
+    save("base", 50, run="begun", created=200)
+    chosen = default_model(list_models(tmp_path))
+    assert chosen is not None and chosen.ref == "done/sft@200"
+
+
 @pytest.mark.parametrize(("name", "content", "problem"), [
     ("meta_000300.json", b"{", "meta file is damaged"),
     ("meta_000300.json", b"[]", "meta file is damaged"),

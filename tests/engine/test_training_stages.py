@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from engine.catalog import DIRECTORIES
 from engine.context import EXIT_STOPPED, StageContext
 from engine.events import EventWriter
 from engine.stage import Dataset, TokTrain, find
@@ -79,7 +80,7 @@ def weights(base: Path, source: str) -> dict[str, torch.Tensor]:
 
 
 def wait_for_checkpoint(base: Path, source: str, process: subprocess.Popen[bytes]) -> None:
-    folder = base / checkpoint.DIRECTORIES[source]
+    folder = base / DIRECTORIES[source]
     deadline = time.monotonic() + 60
     while process.poll() is None and time.monotonic() < deadline and not list(folder.glob("*/manifest_*.json")):
         time.sleep(0.02)
