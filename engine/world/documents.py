@@ -19,7 +19,6 @@ from engine.world.lexicon import (
     COLOURS,
     COUNTRIES,
     DAYS,
-    INSIDE,
     MONTHS,
     MOODS,
     NAMES,
@@ -104,10 +103,10 @@ def _categories(rng: Random, split: str) -> str:
     if rng.random() < 0.3:
         return f"{capital(listed([a(t) for t in things]))} are {many}."
     other = rng.choice([g for g in CATEGORIES if g != group])
-    return " ".join(rng.choice((f"{capital(a(t))} is {a(group)}.",
-                                f"{capital(a(t))} is not {a(other)}, it is {a(group)}.",
-                                f"Is {a(t)} {a(other)}? No, {a(t)} is {a(group)}.",
-                                f"Is {a(t)} {a(group)}? Yes, {a(t)} is {a(group)}.")) for t in things)
+    return " ".join(rng.choice((
+        f"{capital(a(t))} is {a(group)}.", f"{capital(a(t))} is not {a(other)}, it is {a(group)}.",
+        f"Is {a(t)} {a(other)}? {capital(a(t))} is {a(group)}, so no.",
+        f"Is {a(t)} {a(group)}? {capital(a(t))} is {a(group)}, so yes.")) for t in things)
 
 
 def _arithmetic(rng: Random, split: str) -> str:
@@ -124,33 +123,41 @@ def _arithmetic(rng: Random, split: str) -> str:
 
 
 def _number_line(rng: Random, split: str) -> str:
-    chance = rng.random()
-    if chance < 0.3:
+    """Numbers in order, from one to another, up or down: long runs and short ones."""
+    lines = []
+    for _ in range(rng.randrange(1, 5)):
+        run = list(map(str, numbers.run_of_numbers(rng, split, rng.choice((6, 8, 10, 10)))))
+        if rng.random() < 0.35:
+            run.reverse()
+        text = ", ".join(run)
+        lines.append(rng.choice((f"{text}.", f"From {run[0]} to {run[-1]}: {text}.",
+                                 f"Count from {run[0]} to {run[-1]}: {text}.",
+                                 f"{rng.choice(NAMES)} counts from {run[0]} to {run[-1]}: {text}.")))
+    return " ".join(lines)
+
+
+def _number_facts(rng: Random, split: str) -> str:
+    """Which of two numbers is larger, which numbers are even."""
+    if rng.random() < 0.5:
         values = sorted(numbers.number(rng, rng.choice((1, 2, 2, 3))) for _ in range(rng.randrange(3, 6)))
-        return " ".join(f"{y} is larger than {x}, and {x} is smaller than {y}."
-                        for x, y in pairwise(values) if x < y)
-    if chance < 0.55:
-        values = [numbers.number(rng, rng.choice((1, 2, 2, 3))) for _ in range(rng.randrange(4, 8))]
-        return " ".join(f"{x} is {'odd' if x % 2 else 'even'}." for x in values if split_of(f"even{x}") == split)
-    start, length = rng.randrange(1, 112), rng.randrange(3, 12)
-    while split_of(f"count{start}to{start + length - 1}") != split:
-        start, length = rng.randrange(1, 112), rng.randrange(3, 12)
-    run = [str(n) for n in range(start, start + length)]
-    text = ", ".join(run if chance < 0.85 else run[::-1])
-    return rng.choice((f"{rng.choice(NAMES)} counts: {text}.", f"{text}.", f"Let us count. {text}."))
+        return " ".join(f"{y} is larger than {x}, and {x} is smaller than {y}." for x, y in pairwise(values) if x < y)
+    chosen = [numbers.number(rng, rng.choice((1, 2, 2, 2, 3))) for _ in range(rng.randrange(6, 14))]
+    return " ".join(f"{x} is {'odd' if x % 2 else 'even'}." for x in chosen if split_of(f"even{x}") == split)
 
 
 def _letters(rng: Random, split: str) -> str:
+    """Words spelled, with their first and last letters, and how often a letter is in them."""
     lines = []
-    for _ in range(rng.randrange(2, 6)):
+    for _ in range(rng.randrange(3, 7)):
         w = letters.word(rng, split)
         c = rng.choice(w)
         times = "1 time" if w.count(c) == 1 else f"{w.count(c)} times"
-        lines.append(rng.choice((f"{w}: {'-'.join(w)}.", f"The word {w} is spelled {'-'.join(w)}.",
-                                 f"You spell {w} like this: {'-'.join(w)}.",
-                                 f"The first letter of {w} is {w[0]} and the last letter of {w} is {w[-1]}.",
-                                 f"The letter {c} appears {times} in {w}.",
-                                 f"{capital(w)} begins with {w[0]} and ends with {w[-1]}.")))
+        spelled = "-".join(w)
+        lines.append(rng.choice((
+            f"You spell {w} like this: {spelled}.", f"The word {w} is spelled {spelled}.",
+            f"The letters of {w} are {spelled}.",
+            f"How do you spell {w}? {spelled}.", f"The letter {c} appears {times} in {w}.",
+            f"The first letter of {w} is {w[0]} and the last letter of {w} is {w[-1]}.")))
     return " ".join(lines)
 
 
@@ -170,15 +177,12 @@ def _story(rng: Random, split: str) -> str:
 
 
 def _scene(rng: Random, split: str) -> str:
-    """People, places and things, told and told again: the text that teaches to look things up."""
-    people = reading.people_with(rng, split, rng.randrange(2, 4), INSIDE, OBJECTS)
-    scene = [(n, p, h, t) for (n, p, t), h in zip(people, rng.sample(COLOURS, len(people)), strict=True)]
-    lines = [f"{n} is in the {p}." for n, p, _, _ in scene] + [f"{n} has {a(h)} {t}." for n, _, h, t in scene]
-    rng.shuffle(lines)
-    n, p, h, t = rng.choice(scene)
-    lines += rng.sample([f"So who is in the {p}? {n} is in the {p}.", f"Where is {n}? {n} is in the {p}.",
-                         f"The {t} is {h}.", f"{n} has the {t}.", f"Everybody in the {p} can see {n}.",
-                         f"We ask: what colour is the {t}? The {t} is {h}."], 3)
+    """A few people and things, told, asked about and told again: the text that teaches to look things up."""
+    text, questions = reading.scene(rng, split, rng.choice((2, 2, 3, 3, 4)))
+    lines = [text]
+    for asks, slot, answer in questions[: rng.randrange(2, 6)]:
+        core = rng.choice(asks.wordings(split))[1].partition("{text} ")[2]
+        lines.append(f"{core.format(x=slot)} {answer}.")
     return " ".join(lines)
 
 
@@ -196,8 +200,8 @@ def _dialogue(rng: Random, split: str) -> str:
 
 _MAKERS: tuple[tuple[Callable[[Random, str], str], float], ...] = (
     (_country, 1.0), (_animal, 1.0), (_colours, 0.5), (_opposites, 0.5), (_calendar, 0.5), (_categories, 0.7),
-    (_arithmetic, 0.6), (_number_line, 0.7),
-    (_letters, 1.6), (_story, 1.6), (_scene, 1.4), (_dialogue, 3.0))
+    (_arithmetic, 0.5), (_number_line, 1.6), (_number_facts, 0.7),
+    (_letters, 2.2), (_story, 1.3), (_scene, 2.2), (_dialogue, 3.0))
 
 
 def document(rng: Random, split: str) -> str:

@@ -67,7 +67,7 @@ SOUND = Asks(
     ("what sound does {a} make?", "what does {a} say?", "which sound does {a} make?", "what noise does {a} make?",
      "how does {a} sound?", "what sound do {many} make?", "tell me the sound of {a}.", "what do {many} say?",
      "what does the {one} say?"),
-    ("what noise do {many} make?", "which noise does {a} make?", "what is the sound of {a}?"))
+    ("which sound do {many} make?", "which noise does {a} make?", "what is the sound of {a}?"))
 LEGS = Asks(
     ("how many legs does {a} have?", "how many legs do {many} have?", "{a} has how many legs?",
      "what number of legs does {a} have?", "tell me how many legs {a} has.", "how many legs are there on {a}?"),
@@ -180,9 +180,10 @@ def category(rng: Random, split: str) -> Sample:
         return exchange(casual(rng, question), capital(fact) + ".", has(f"is {a(group)}"))
     asked = group if rng.random() < 0.5 else rng.choice([g for g in CATEGORIES if g != group])
     question = IS_A.pick(rng, split).format(thing=a(thing), group=a(asked))
+    # The fact comes first: a small model cannot say yes or no before it has said what the thing is.
     yes, no = ("yes", "no") if asked == group else ("no", "yes")
     accept = {"rule": "words", "all": [yes, f"is {a(group)}"], "none": [no]}
-    return exchange(casual(rng, capital(question)), f"{capital(yes)}, {fact}.", accept)
+    return exchange(casual(rng, capital(question)), f"{capital(fact)}, so {yes}.", accept)
 
 
 FURTHER = Asks(

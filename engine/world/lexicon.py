@@ -266,3 +266,19 @@ SPELLING = _words("""
     giraffe hippo leopard lizard beetle spider computer keyboard screen camera radio robot machine battery language
     model token program number memory science history nature weather
 """)
+LONG_SPELLING = _words("""
+    adventure afternoon alphabet backpack basketball beautiful birthday blackbird blueprint breakfast butterflies
+    campfire cardboard carnival carpenter caterpillar celebrate chocolates classroom coastline colorful comforter
+    complete cornflower cupboard customer daughter daylight december different dinosaur discover doorstep
+    downstairs dragonfly dreaming eighteen elevator envelope everywhere farmhouse favorite festival firewood fisherman
+    flashlight footprint forgotten fountain fourteen friendship gardener generous gentleman goldfish grandfather
+    grandmother grasshopper greenhouse handwriting happiness headlight hedgehog honeycomb horseback hurricane important
+    invention kilometer kingdoms landscape lemonade lighthouse limestone magazine marathon marketplace meanwhile
+    medicine midnight milkshake moonlight mountains mushroom necklace newspaper nightfall nineteen nobody notebook
+    orchestra outdoors overcoat painting pancakes paperback peaceful peppermint playground pineapple platform pocketful
+    porcelain postcard potatoes powerful princess railroad rainbows raindrop reindeer remember restaurant riverside
+    rosemary sandwich saturday scarecrow seashell september shoulder sidewalk silverware sixteen skeleton snowflake
+    snowstorm somewhere soldiers spaceship springtime staircase starfish sunlight sunshine surprise swimming teaspoon
+    telephone telescope thirteen thousand together toothbrush treasure triangle umbrellas underground vacation
+    vegetables village warehouse waterfall wednesday weekend whenever wilderness windmill wonderful woodland yesterday
+""")

@@ -194,19 +194,24 @@ PREVIOUS = Asks(
     ("what number is right before {x}?", "tell me the number before {x}."))
 
 
-def count(rng: Random, split: str) -> Sample:
+def run_of_numbers(rng: Random, split: str, longest: int = 10) -> range:
+    """Three to `longest` numbers in a row, mostly up to 100; first and last together belong to `split`."""
     while True:
-        x = rng.randrange(1, 110)
-        y = x + rng.randrange(2, 11)
-        if split_of(f"count{x}to{y}") == split:
-            break
+        first = rng.randrange(1, 99) if rng.random() < 0.93 else rng.randrange(99, 990)
+        last = first + rng.randrange(2, longest)
+        if (last <= 101 or first >= 99) and split_of(f"count{first}to{last}") == split:
+            return range(first, last + 1)
+
+
+def count(rng: Random, split: str) -> Sample:
+    run = run_of_numbers(rng, split)
     chance = rng.random()
-    if chance < 0.3:
-        asks, word, other = (NEXT, "after", x + 1) if chance < 0.15 else (PREVIOUS, "before", x - 1)
+    if chance < 0.25:
+        x = run[0]
+        asks, word, other = (NEXT, "after", x + 1) if chance < 0.13 else (PREVIOUS, "before", x - 1)
         answer = f"The number {word} {x} is {other}."
         return exchange(casual(rng, asks.pick(rng, split).format(x=x)), answer, {"rule": "number", "value": str(other)})
-    asks, run = (COUNT, range(x, y + 1)) if chance < 0.75 else (COUNT_DOWN, range(y, x - 1, -1))
-    values = [str(n) for n in run]
+    asks, values = (COUNT, list(map(str, run))) if chance < 0.72 else (COUNT_DOWN, list(map(str, reversed(run))))
     question = casual(rng, asks.pick(rng, split).format(x=values[0], y=values[-1]))
     return exchange(question, ", ".join(values) + ".", {"rule": "numbers", "values": values})
 
@@ -231,5 +236,5 @@ def even_odd(rng: Random, split: str) -> Sample:
     else:
         asked = rng.choice(("even", "odd"))
         question = EVEN.pick(rng, split).format(x=x, kind=asked)
-        answer = f"{'Yes' if asked == truth else 'No'}, {x} is {truth}."
+        answer = f"{x} is {truth}, so {'yes' if asked == truth else 'no'}."
     return Sample([user(casual(rng, question)), assistant(answer)], {"rule": "text", "text": answer})

@@ -17,9 +17,12 @@ ABROAD = _items("""
     Antarctica, New Zealand, South Africa, Saudi Arabia, the United States, America, Africa, Asia, Hawaii, Greenland
 """)
 BEASTS = _items("""
-    dragon, unicorn, griffin, giraffe, zebra, hippo, rhino, panda, lizard, parrot, pigeon, turkey, otter, badger, moose,
-    raven, salmon, trout, worm, snail, slug, beetle, dinosaur, mammoth, phoenix, mermaid, jaguar, leopard, hyena,
-    gorilla, sloth, lemur, peacock, ostrich, pelican, robot, teacher, banana, chair, car, stone, cloud, ghost, alien
+    dragon, unicorn, griffin, giraffe, zebra, hippo, rhino, panda, lizard, parrot, pigeon, turkey, otter, badger,
+    moose, raven, salmon, trout, worm, snail, slug, beetle, dinosaur, mammoth, phoenix, mermaid, jaguar, leopard,
+    hyena, gorilla, sloth, lemur, peacock, ostrich, pelican, robot, teacher, chair, car, stone, house, ghost, alien,
+    table, shirt, computer, doctor, bottle, window, pencil, king, witch, clown, vampire, zombie, crab, lobster,
+    octopus, jellyfish, seal, otter, hamster, buffalo, goldfish, sparrow, woodpecker, yak, llama, alpaca, mole, bat,
+    wasp, mosquito
 """)
 FAMOUS = _items("""
     Napoleon, Einstein, Shakespeare, Mozart, Elon Musk, Taylor Swift, Obama, Trump, Biden, Gandhi, Picasso, Newton,

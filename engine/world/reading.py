@@ -74,41 +74,56 @@ def _told(rng: Random, facts: list[str]) -> str:
     return " ".join(fact + "." for fact in facts)
 
 
-def _places(rng: Random, people: list[tuple[str, ...]], x: tuple[str, ...]) -> tuple[list[str], Asks, str, str]:
-    asks, slot = rng.choice(((WHERE, x[0]), (WHO_IN, x[1])))
-    return [f"{n} is in the {p}" for n, p in people], asks, slot, f"{x[0]} is in the {x[1]}."
+_Rows = list[tuple[str, ...]]
+_Question = tuple[Asks, str, str]  # wordings, what they ask about, the answer
 
 
-def _things(rng: Random, people: list[tuple[str, ...]], x: tuple[str, ...]) -> tuple[list[str], Asks, str, str]:
-    hues = dict(zip(people, rng.sample(PAINTS, len(people)), strict=True))
-    asks, slot, answer = rng.choice((
-        (WHAT_COLOUR, x[1], f"The {x[1]} is {hues[x]}."), (WHAT_COLOUR, x[1], f"The {x[1]} is {hues[x]}."),
-        (WHO_HAS, x[1], f"{x[0]} has the {x[1]}."), (WHAT_HAS, x[0], f"{x[0]} has {a(hues[x])} {x[1]}.")))
-    return [f"{n} has {a(hues[n, o])} {o}" for n, o in people], asks, slot, answer
+def _places(rng: Random, people: _Rows) -> tuple[list[str], list[_Question]]:
+    facts = [f"{n} is in the {p}" for n, p in people]
+    return facts, [q for (n, p), fact in zip(people, facts, strict=True) for q in ((WHERE, n, fact), (WHO_IN, p, fact))]
 
 
-def _likes(rng: Random, people: list[tuple[str, ...]], x: tuple[str, ...]) -> tuple[list[str], Asks, str, str]:
-    asks, slot = rng.choice(((WHAT_LIKES, x[0]), (WHO_LIKES, x[1])))
-    return [f"{n} likes {f}" for n, f in people], asks, slot, f"{x[0]} likes {x[1]}."
+def _things(rng: Random, people: _Rows) -> tuple[list[str], list[_Question]]:
+    facts, questions = [], []
+    for (n, o), hue in zip(people, rng.sample(PAINTS, len(people)), strict=True):
+        facts.append(f"{n} has {a(hue)} {o}")
+        questions += [(WHAT_COLOUR, o, f"The {o} is {hue}"), (WHO_HAS, o, f"{n} has the {o}"), (WHAT_HAS, n, facts[-1])]
+    return facts, questions
 
 
-def _feels(rng: Random, people: list[tuple[str, ...]], x: tuple[str, ...]) -> tuple[list[str], Asks, str, str]:
-    asks, slot = rng.choice(((HOW_IS, x[0]), (WHO_IS, x[1])))
-    return [f"{n} is {m}" for n, m in people], asks, slot, f"{x[0]} is {x[1]}."
+def _likes(rng: Random, people: _Rows) -> tuple[list[str], list[_Question]]:
+    facts = [f"{n} likes {f}" for n, f in people]
+    return facts, [q for (n, f), fact in zip(people, facts, strict=True)
+                   for q in ((WHAT_LIKES, n, fact), (WHO_LIKES, f, fact))]
 
 
-_Text = Callable[[Random, list[tuple[str, ...]], tuple[str, ...]], tuple[list[str], Asks, str, str]]
-_TEXTS: tuple[tuple[_Text, tuple[str, ...]], ...] = ((_places, INSIDE), (_things, OBJECTS), (_likes, FOODS),
-                                                     (_feels, MOODS))
+def _feels(rng: Random, people: _Rows) -> tuple[list[str], list[_Question]]:
+    facts = [f"{n} is {m}" for n, m in people]
+    return facts, [q for (n, m), fact in zip(people, facts, strict=True) for q in ((HOW_IS, n, fact),
+                                                                                   (WHO_IS, m, fact))]
+
+
+_TEXTS: tuple[tuple[Callable[[Random, _Rows], tuple[list[str], list[_Question]]], tuple[str, ...]], ...] = (
+    (_places, INSIDE), (_things, OBJECTS), (_likes, FOODS), (_feels, MOODS))
+
+
+def scene(rng: Random, split: str, many: int) -> tuple[str, list[_Question]]:
+    """A text about `many` people, and everything that can be asked about it, in random order."""
+    text, things = rng.choice(_TEXTS)
+    facts, questions = text(rng, people_with(rng, split, many, things))
+    rng.shuffle(questions)
+    return _told(rng, facts), questions
 
 
 def reading(rng: Random, split: str) -> Sample:
-    """One to three sentences and a question about one of them."""
-    text, things = rng.choice(_TEXTS)
-    people = people_with(rng, split, rng.choice((1, 2, 2, 2, 3)), things)
-    facts, asks, slot, answer = text(rng, people, rng.choice(people))
-    question = asks.pick(rng, split).format(text=_told(rng, facts), x=slot)
-    return exchange(casual(rng, question, lower=0.12), answer, {"rule": "text", "text": answer})
+    """One to three sentences and a question about one of them; often more questions about the same sentences."""
+    text, questions = scene(rng, split, rng.choice((1, 2, 2, 2, 2, 3)))
+    messages: list[Message] = []
+    for turn, (asks, slot, answer) in enumerate(questions[: rng.choice((1, 2, 2, 3)) if split == "train" else 1]):
+        wording = asks.pick(rng, split) if not turn else asks.pick(rng, split).partition("{text} ")[2]
+        question = casual(rng, wording.format(text=text, x=slot), lower=0.12)
+        messages += [user(question), assistant(answer + ".")]
+    return Sample(messages, {"rule": "text", "text": answer})
 
 
 _ALL_NAMES = tuple(sorted({*NAMES, *MORE_NAMES}))

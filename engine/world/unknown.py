@@ -85,6 +85,14 @@ _BEAST = Asks(("what sound does {beast} make?", "where does {beast} live?", "wha
                "how many legs does {beast} have?", "what does {beast} say?", "what does {beast} eat?",
                "how fast is {beast}?", "how long does {beast} live?", "how big is {beast}?"),
               ("which sound does {beast} make?", "where can I find {beast}?", "what do you call a baby {one}?"))
+_FALSE_FRIEND = Asks(("what is the opposite of {one}?", "tell me the opposite of {one}.", "what colour is {beast}?",
+                      "what is the colour of {beast}?", "what comes after {fake}?", "what comes before {fake}?",
+                      "is {beast} better than {fake}?", "which day comes after {fake}?",
+                      "how many legs does {fake} have?", "{land} is the capital of which country?",
+                      "what is a baby {fake} called?", "what is {beast} made of?", "what sound does {fake} make?",
+                      "which month comes after {fake}?", "what is {fake}?", "what is a {fake}?"),
+                     ("what colour is {fake}?", "what is the opposite of {fake}?", "name the opposite of {one}.",
+                      "which month comes before {fake}?", "where does {fake} live?"))
 _CODE = ("def {w}(x): return x + {n}", "print({w})", "for i in range({n}):", "import {w}", "{w} = {n}",
          "if {w} > {n}: print({w})", "x = [1, 2, {n}]", "class {w}:", "return {w}({n})", "what does import {w} do?",
          "write a python function for {w}.", "fix this code: {w} = {n}", "<html><body>{w}</body></html>",
@@ -126,10 +134,10 @@ def _person(rng: Random, first: str) -> str:
 
 def _question(rng: Random, split: str) -> str:
     chance = rng.random()
-    if chance < 0.12:
+    if chance < 0.1:
         code = rng.choice(_CODE).format(w=rng.choice(WORDS["train"]), v=made_up(rng, 1), n=rng.randrange(1, 100))
         return code if rng.random() < 0.8 else code.lower()
-    asks = _CAPITAL if chance < 0.22 else _BEAST if chance < 0.32 else _OUTSIDE
+    asks = _CAPITAL if chance < 0.22 else _BEAST if chance < 0.36 else _FALSE_FRIEND if chance < 0.46 else _OUTSIDE
     return casual(rng, asks.pick(rng, split).format(**_slots(rng)))
 
 
