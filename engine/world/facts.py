@@ -32,12 +32,16 @@ CAPITAL = Asks(
     ("do you know the capital of {country}?", "what city is the capital of {country}?",
      "name the capital city of {country}.", "I want to know the capital of {country}."))
 CONTINENT = Asks(
-    ("where is {country}?", "on which continent is {country}?", "which continent is {country} in?",
-     "in what part of the world is {country}?", "tell me where {country} is.", "what continent is {country} on?"),
+    ("where is {country} on the map?", "where in the world can I find {country}?",
+     "do you know on which continent {country} is?", "{country} is on which continent?", "where is {country}?",
+     "on which continent is {country}?", "which continent is {country} in?", "in what part of the world is {country}?",
+     "tell me where {country} is.", "what continent is {country} on?"),
     ("do you know where {country} is?", "on what continent is {country}?", "where in the world is {country}?"))
 LANGUAGE = Asks(
-    ("what language do people speak in {country}?", "which language is spoken in {country}?",
-     "what do people speak in {country}?", "what is the language of {country}?", "tell me the language of {country}.",
+    ("what language does {country} speak?", "do you know the language of {country}?",
+     "what language is it in {country}?", "what language do people speak in {country}?",
+     "which language is spoken in {country}?", "what do people speak in {country}?",
+     "what is the language of {country}?", "tell me the language of {country}.",
      "which language do they speak in {country}?"),
     ("what language is spoken in {country}?", "what language do they speak in {country}?"))
 CAPITAL_OF = Asks(
@@ -64,10 +68,11 @@ def country(rng: Random, split: str) -> Sample:
 
 
 SOUND = Asks(
-    ("what sound does {a} make?", "what does {a} say?", "which sound does {a} make?", "what noise does {a} make?",
-     "how does {a} sound?", "what sound do {many} make?", "tell me the sound of {a}.", "what do {many} say?",
-     "what does the {one} say?"),
-    ("which sound do {many} make?", "which noise does {a} make?", "what is the sound of {a}?"))
+    ("do you know what sound {a} makes?", "what sound can I hear from {a}?", "tell me what {a} says.",
+     "what noise do {many} make?", "which sound do {many} make?", "what sound does {a} make?", "what does {a} say?",
+     "which sound does {a} make?", "what noise does {a} make?", "how does {a} sound?", "what sound do {many} make?",
+     "tell me the sound of {a}.", "what do {many} say?", "what does the {one} say?"),
+    ("which noise do {many} make?", "which noise does {a} make?", "what is the sound of {a}?"))
 LEGS = Asks(
     ("how many legs does {a} have?", "how many legs do {many} have?", "{a} has how many legs?",
      "what number of legs does {a} have?", "tell me how many legs {a} has.", "how many legs are there on {a}?"),
@@ -105,9 +110,10 @@ def animal(rng: Random, split: str) -> Sample:
 
 
 COLOUR = Asks(
-    ("what colour is {thing}?", "what color is {thing}?", "which colour is {thing}?", "what is the colour of {thing}?",
-     "which color is {thing}?", "tell me the colour of {thing}.", "what is the color of {thing}?",
-     "{thing} has what colour?", "name the colour of {thing}."),
+    ("do you know what colour {thing} is?", "say what colour {thing} is.", "I want to know the colour of {thing}.",
+     "what colour does {thing} have?", "what colour is {thing}?", "what color is {thing}?", "which colour is {thing}?",
+     "what is the colour of {thing}?", "which color is {thing}?", "tell me the colour of {thing}.",
+     "what is the color of {thing}?", "{thing} has what colour?", "name the colour of {thing}."),
     ("do you know the colour of {thing}?", "which colour has {thing}?", "tell me what colour {thing} is.",
      "what colour would you say {thing} is?"))
 
@@ -119,11 +125,13 @@ def colour(rng: Random, split: str) -> Sample:
 
 
 OPPOSITE = Asks(
-    ("what is the opposite of {word}?", "tell me the opposite of {word}.", "which word is the opposite of {word}?",
+    ("do you know what the opposite of {word} is?", "I want to know the opposite of {word}.",
+     "find the opposite of {word}.", "what is the opposite word of {word}?", "say the opposite of {word}.",
+     "what is the opposite of {word}?", "tell me the opposite of {word}.", "which word is the opposite of {word}?",
      "give me the opposite of {word}.", "what word means the opposite of {word}?", "the opposite of {word}?",
      "what is the contrary of {word}?", "name the opposite of {word}."),
-    ("do you know the opposite of {word}?", "what would be the opposite of {word}?", "opposite of {word}?",
-     "say the opposite of {word}."))
+    ("do you know the opposite of {word}?", "what would be the opposite of {word}?",
+     "tell me what the opposite of {word} is.", "give the opposite of {word}."))
 
 
 def opposite_of(word: str) -> str:
@@ -138,14 +146,19 @@ def opposite(rng: Random, split: str) -> Sample:
 
 
 AFTER = Asks(
-    ("what {unit} comes after {name}?", "which {unit} comes after {name}?", "what comes after {name}?",
-     "which {unit} follows {name}?", "tell me the {unit} after {name}.", "what is the {unit} after {name}?",
-     "after {name} comes what?", "what is the next {unit} after {name}?"),
+    ("which {unit} comes right after {name}?", "name the {unit} that comes after {name}.",
+     "what {unit} is after {name}?", "do you know which {unit} comes after {name}?",
+     "what {unit} is next after {name}?", "which {unit} is after {name}?", "what {unit} comes after {name}?",
+     "which {unit} comes after {name}?", "what comes after {name}?", "which {unit} follows {name}?",
+     "tell me the {unit} after {name}.", "what is the {unit} after {name}?", "after {name} comes what?",
+     "what is the next {unit} after {name}?"),
     ("which {unit} is right after {name}?", "name the {unit} after {name}.", "what {unit} follows {name}?"))
 BEFORE = Asks(
-    ("what {unit} comes before {name}?", "which {unit} comes before {name}?", "what comes before {name}?",
-     "tell me the {unit} before {name}.", "what is the {unit} before {name}?", "before {name} comes what?",
-     "which {unit} is before {name}?"),
+    ("which {unit} comes right before {name}?", "name the {unit} that comes before {name}.",
+     "what {unit} is before {name}?", "do you know which {unit} comes before {name}?",
+     "which {unit} comes just before {name}?", "what {unit} comes before {name}?", "which {unit} comes before {name}?",
+     "what comes before {name}?", "tell me the {unit} before {name}.", "what is the {unit} before {name}?",
+     "before {name} comes what?", "which {unit} is before {name}?"),
     ("which {unit} is right before {name}?", "name the {unit} before {name}.", "what {unit} is just before {name}?"))
 
 
@@ -159,13 +172,17 @@ def calendar(rng: Random, split: str) -> Sample:
 
 
 IS_A = Asks(
-    ("is {thing} {group}?", "is {thing} really {group}?", "would you call {thing} {group}?",
+    ("do you know whether {thing} is {group}?", "I want to know if {thing} is {group}.",
+     "can we call {thing} {group}?", "say if {thing} is {group}.", "am I right that {thing} is {group}?",
+     "is {thing} {group}?", "is {thing} really {group}?", "would you call {thing} {group}?",
      "is it true that {thing} is {group}?", "tell me if {thing} is {group}.", "do you think {thing} is {group}?",
      "{thing}: is it {group}?"),
     ("can you say that {thing} is {group}?", "do you know if {thing} is {group}?",
      "tell me whether {thing} is {group}."))
 WHAT_IS = Asks(
-    ("what is {thing}?", "what kind of thing is {thing}?", "tell me what {thing} is.",
+    ("do you know what kind of thing {thing} is?", "what sort of thing would you call {thing}?",
+     "explain to me what {thing} is.", "{thing}: what is it?", "what type of thing would {thing} be?",
+     "what is {thing}?", "what kind of thing is {thing}?", "tell me what {thing} is.",
      "what sort of thing is {thing}?", "what do you call {thing}?"),
     ("do you know what {thing} is?", "what type of thing is {thing}?", "explain what {thing} is."))
 _GROUP_OF = {thing: group for group, things in CATEGORIES.items() for thing in things}

@@ -50,12 +50,12 @@ def _memory(rng: Random, split: str) -> Sample:
 
 
 KINDS = (
-    Kind("country", "capitals, continents and languages", facts.country, 1.3),
+    Kind("country", "capitals, continents and languages", facts.country, 1.6),
     Kind("animal", "what animals say, where they live", facts.animal, 1.5),
     Kind("colour", "colours of things", facts.colour, 0.8),
-    Kind("opposite", "opposites", facts.opposite, 1.0),
-    Kind("calendar", "days and months", facts.calendar, 1.0),
-    Kind("category", "what kind of thing it is", facts.category, 1.3),
+    Kind("opposite", "opposites", facts.opposite, 1.2),
+    Kind("calendar", "days and months", facts.calendar, 1.2),
+    Kind("category", "what kind of thing it is", facts.category, 1.6),
     Kind("follow_up", "and what about ...?", facts.follow_up, 0.7),
     Kind("add", "sums, by calculator", numbers.add, 1.0),
     Kind("subtract", "differences, by calculator", numbers.subtract, 1.0),
@@ -72,8 +72,8 @@ KINDS = (
     Kind("reading", "reading and answering", reading.reading, 3.6),
     Kind("memory", "remembering what was said", _memory, 1.6),
     Kind("story", "two-sentence stories", story.story, 1.2),
-    Kind("identity", "who the model is", talk.identity, 1.2),
-    Kind("manners", "greetings and thanks", talk.manners, 1.2),
+    Kind("identity", "who the model is", talk.identity, 1.7),
+    Kind("manners", "greetings and thanks", talk.manners, 1.5),
     Kind("unknown", "honestly not knowing", unknown.unknown, 2.8),
 )
 BY_NAME = {kind.name: kind for kind in KINDS}

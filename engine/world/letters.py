@@ -46,9 +46,10 @@ def word(rng: Random, split: str) -> str:
 
 
 SPELL = Asks(
-    ("spell {w}.", "spell the word {w}.", "how do you spell {w}?", "how is {w} spelled?", "how do I spell {w}?",
-     "spell {w} for me.", "spell out {w}.", "what letters are in {w}?", "give me the letters of {w}.",
-     "tell me how to spell {w}."),
+    ("how would I spell {w}?", "spell out {w} for me.", "tell me the letters of {w}.",
+     "can I hear how {w} is spelled?", "what are the letters in {w}?", "do you know how to spell {w}?", "spell {w}.",
+     "spell the word {w}.", "how do you spell {w}?", "how is {w} spelled?", "how do I spell {w}?", "spell {w} for me.",
+     "spell out {w}.", "what letters are in {w}?", "give me the letters of {w}.", "tell me how to spell {w}."),
     ("how would you spell {w}?", "spell out the word {w}.", "what are the letters of {w}?"))
 
 
@@ -59,8 +60,10 @@ def spell(rng: Random, split: str) -> Sample:
 
 
 FIRST_LAST = Asks(
-    ("what is the {which} letter of {w}?", "what is the {which} letter in {w}?", "which letter is the {which} in {w}?",
-     "tell me the {which} letter of {w}.", "what is the {which} letter of the word {w}?", "the {which} letter of {w}?",
+    ("which letter is {which} in {w}?", "do you know the {which} letter in {w}?", "name the {which} letter in {w}.",
+     "what letter is the {which} one in {w}?", "what is the {which} letter of {w}?",
+     "what is the {which} letter in {w}?", "which letter is the {which} in {w}?", "tell me the {which} letter of {w}.",
+     "what is the {which} letter of the word {w}?", "the {which} letter of {w}?",
      "which is the {which} letter of {w}?", "give me the {which} letter of {w}."),
     ("do you know the {which} letter of {w}?", "name the {which} letter of {w}.", "what letter is the {which} in {w}?"))
 
@@ -96,9 +99,10 @@ def letter_count(rng: Random, split: str) -> Sample:
 
 
 REPEAT = Asks(
-    ("say {p}.", "repeat {p}.", "repeat after me: {p}.", "say this: {p}.", "repeat the words {p}.",
+    ("repeat these words: {p}.", "say these words: {p}.", "repeat this after me: {p}.", "say after me: {p}.",
+     "say {p}.", "repeat {p}.", "repeat after me: {p}.", "say this: {p}.", "repeat the words {p}.",
      "say the words {p}.", "just say {p}.", "please say {p}."),
-    ("repeat this: {p}.", "say after me: {p}.", "repeat these words: {p}."))
+    ("repeat this: {p}.", "now say: {p}.", "repeat the following: {p}."))
 
 
 def _phrase(rng: Random, split: str) -> str:

@@ -177,12 +177,16 @@ def compare(rng: Random, split: str) -> Sample:
 
 
 COUNT = Asks(
-    ("count from {x} to {y}.", "count up from {x} to {y}.", "count {x} to {y}.", "list the numbers from {x} to {y}.",
-     "say the numbers from {x} to {y}.", "what are the numbers from {x} to {y}?", "start at {x} and count to {y}."),
+    ("name all numbers from {x} to {y}.", "write the numbers between {x} and {y}.",
+     "write down the numbers from {x} to {y}.", "begin with {x} and count to {y}.",
+     "I want to hear the numbers from {x} to {y}.", "count from {x} to {y}.", "count up from {x} to {y}.",
+     "count {x} to {y}.", "list the numbers from {x} to {y}.", "say the numbers from {x} to {y}.",
+     "what are the numbers from {x} to {y}?", "start at {x} and count to {y}."),
     ("name the numbers from {x} to {y}.", "write the numbers from {x} to {y}.", "begin at {x} and count to {y}."))
 COUNT_DOWN = Asks(
-    ("count down from {x} to {y}.", "count backwards from {x} to {y}.", "count back from {x} to {y}.",
-     "start at {x} and count down to {y}."),
+    ("begin with {x} and count down to {y}.", "say the numbers from {x} down to {y}.",
+     "list the numbers from {x} down to {y}.", "count down from {x} to {y}.", "count backwards from {x} to {y}.",
+     "count back from {x} to {y}.", "start at {x} and count down to {y}."),
     ("begin at {x} and count down to {y}.", "say the numbers down from {x} to {y}."))
 NEXT = Asks(
     ("what number comes after {x}?", "which number comes after {x}?", "what is the number after {x}?",
@@ -217,12 +221,14 @@ def count(rng: Random, split: str) -> Sample:
 
 
 EVEN = Asks(
-    ("is {x} {kind}?", "is {x} an {kind} number?", "is the number {x} {kind}?", "would you say {x} is {kind}?",
-     "tell me if {x} is {kind}."),
+    ("do you know whether {x} is {kind}?", "is it true that the number {x} is {kind}?",
+     "I want to know if {x} is {kind}.", "say if {x} is {kind}.", "is {x} {kind}?", "is {x} an {kind} number?",
+     "is the number {x} {kind}?", "would you say {x} is {kind}?", "tell me if {x} is {kind}."),
     ("do you know if {x} is {kind}?", "is it true that {x} is {kind}?"))
 EVEN_OR_ODD = Asks(
-    ("is {x} even or odd?", "is {x} odd or even?", "is the number {x} even or odd?", "even or odd: {x}?",
-     "tell me if {x} is even or odd."),
+    ("do you know if {x} is even or odd?", "would you say {x} is odd or even?", "{x}: odd or even?",
+     "say if {x} is odd or even.", "is {x} even or odd?", "is {x} odd or even?", "is the number {x} even or odd?",
+     "even or odd: {x}?", "tell me if {x} is even or odd."),
     ("do you know if {x} is odd or even?", "{x}: even or odd?"))
 
 

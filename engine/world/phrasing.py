@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from random import Random
 
 SPLITS = ("train", "val", "test")
+UNSEEN_SHARE = 0.3  # of the test questions have a core never trained on, the others a new opening
 
 QUESTION_OPENINGS = ("hey, ", "hi! ", "tell me, ", "please tell me: ", "quick question: ", "so, ", "now, ", "hello! ",
                      "okay, ", "I wonder, ", "one more question: ", "great! ")
@@ -62,8 +63,8 @@ class Asks:
         return self._plain[split] + self._opened[split] + (self._unseen if split == "test" else [])
 
     def pick(self, rng: Random, split: str) -> str:
-        """A wording of `split` with its slots still open; half of the test wordings have a core never trained on."""
-        if split == "test" and (rng.random() < 0.5 or not (self._plain[split] or self._opened[split])):
+        """A wording of `split` with its slots still open; a third of the test wordings have a core never trained on."""
+        if split == "test" and (rng.random() < UNSEEN_SHARE or not (self._plain[split] or self._opened[split])):
             return join(*rng.choice(self._unseen))
         plain, opened = self._plain[split], self._opened[split]
         return join(*rng.choice(plain if plain and (not opened or rng.random() < 0.6) else opened))

@@ -13,7 +13,10 @@ BOTH = Asks(
      "write a story about {x} {place}.", "write a short story about {x} {place}.", "a story about {x} {place}.",
      "give me a story about {x} {place}.", "make up a story about {x} {place}.", "tell a story with {x} {place}.",
      "I want a story about {x} {place}.", "tell me a little story about {x} {place}.",
-     "do you know a story about {x} {place}?", "tell me two sentences about {x} {place}.", "story: {x} {place}."),
+     "do you know a story about {x} {place}?", "tell me two sentences about {x} {place}.",
+     "give me two sentences about {x} {place}.", "I would like a story about {x} {place}.",
+     "may I hear a story about {x} {place}?", "can I have a short story about {x} {place}?",
+     "tell a story about {x} {place}.", "make a little story about {x} {place}.", "story: {x} {place}."),
     ("write two sentences about {x} {place}.", "write a little story about {x} {place}.",
      "tell a short story about {x} {place}.", "may I have a story about {x} {place}?"))
 ANIMAL_ONLY = Asks(
