@@ -95,6 +95,8 @@ def value(name: str, fact: Any) -> str:
         return "yes" if fact else "no"
     if isinstance(fact, (int, float)) and "score" in name.lower():
         return f"{fact:.1%}"
+    if isinstance(fact, float) and fact.is_integer() and 10_000 <= abs(fact) < 1e15:
+        return f"{fact:,.0f}"
     if isinstance(fact, float):
         return f"{fact:.4f}" if abs(fact) < 1e9 else f"{fact:.4e}"
     if isinstance(fact, int):

@@ -43,11 +43,10 @@ def gather(context: StageContext) -> dict[str, Any]:
     run_dir = RunDir(context.run_dir) if context.run_dir else None
     described = _read(run_dir.run_json, context) if run_dir else None
     events = _events(run_dir.events) if run_dir else []
-    started = events[0].t if events else None
     return {
-        "v": 1, "generated": time.time(), "started": started,
+        "v": 1, "generated": time.time(), "started": events[0].t if events else None,
         "run": run_dir.id if run_dir else None, "recipe": (described or {}).get("recipe"),
-        "environment": environment(context.base_dir), "timing": timing(described, run_dir, started, context),
+        "environment": environment(context.base_dir), "timing": timing(described, run_dir, events),
         "sections": sections(context),
     }
 
@@ -64,18 +63,19 @@ def sections(context: StageContext) -> dict[str, dict[str, Any]]:
     return dict(sorted(found.items(), key=lambda item: (places.get(item[0], len(ORDER)), item[1]["time"], item[0])))
 
 
-def timing(described: dict[str, Any] | None, run_dir: RunDir | None, started: float | None,
-           context: StageContext) -> dict[str, Any]:
-    """Seconds per finished stage, wall clock since the run's first event, and the cost where the machine is ours."""
-    stages = []
-    for step in (described or {}).get("stages", []):
-        mark = run_dir.done_mark(step["id"]) if run_dir else None
-        done = _read(mark, context) if mark and mark.exists() else None
-        if done:
-            stages.append({"id": step["id"], "title": step["title"], "seconds": done["seconds"]})
+def timing(described: dict[str, Any] | None, run_dir: RunDir | None, events: list[Event]) -> dict[str, Any]:
+    """Seconds per finished stage over all its attempts, the wall clock since the run's first event, and the cost where
+    the machine is ours."""
+    spent: dict[str, float] = {}
+    for event in events:
+        if event.stage and event.kind == "stage" and event.data.get("state") in ("finished", "failed", "stopped"):
+            spent[event.stage] = spent.get(event.stage, 0.0) + float(event.data.get("seconds") or 0)
+    stages = [{"id": step["id"], "title": step["title"], "seconds": spent[step["id"]]}
+              for step in (described or {}).get("stages", [])
+              if step["id"] in spent and run_dir and run_dir.done_mark(step["id"]).exists()]
     local = (described or {}).get("target") == "local"
-    return {"stages": stages, "wall_clock_s": time.time() - started if started else sum(s["seconds"] for s in stages),
-            "cost_usd": 0.0 if local else None}
+    return {"stages": stages, "cost_usd": 0.0 if local else None,
+            "wall_clock_s": time.time() - events[0].t if events else 0.0}
 
 
 def environment(base: Path) -> dict[str, dict[str, Any]]:

@@ -27,6 +27,9 @@ def context(tmp_path):
     run_dir.done_mark("01-dataset").write_text(json.dumps({"v": 1, "stage": "01-dataset", "seconds": 3.25}))
     events = EventWriter(run_dir.events, run="tiny-1", stage="03-report")
     events.emit("run", {"state": "started"}, stage=None)
+    for state, seconds in (("stopped", 2.0), ("started", None), ("finished", 1.25)):  # stopped once and resumed
+        events.emit("stage", {"state": state, "seconds": seconds}, stage="01-dataset")
+    events.emit("stage", {"state": "failed", "seconds": 9.0}, stage="02-chat_sft")
     return StageContext(run_dir.base, events, "report", run_dir.path)
 
 
@@ -99,7 +102,8 @@ def test_foreign_text_cannot_pose_as_part_of_the_page(text):
 
 @pytest.mark.parametrize(("name", "fact", "shown"), [
     ("x", 0.123456, "0.1235"), ("x", 12345, "12,345"), ("x", 999, "999"), ("x", True, "yes"), ("x", None, "-"),
-    ("Score", 0.9725, "97.2%"), ("x", 3.2e15, "3.2000e+15"), ("x", "plain words", "plain words"),
+    ("Score", 0.9725, "97.2%"), ("x", 3.2e15, "3.2000e+15"), ("x", 23592960.0, "23,592,960"),
+    ("x", "plain words", "plain words"),
     ("x", float("nan"), "nan"), ("x", {"ours": 2.5, "gpt2": 3}, "ours 2.5000, gpt2 3")])
 def test_values_read_as_people_expect(name, fact, shown):
     assert value(name, fact) == shown
