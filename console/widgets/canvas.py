@@ -1,7 +1,8 @@
 """Lines as Braille dots: the one place that calls the plotting library, and shields it from what it cannot bear.
 
-plotext raises on infinities and on zero under a log scale, hides the first plot after an empty one, and draws forever
-towards a point far outside. So it gets a fresh figure, finite points inside the limits, linear scales and no axes.
+plotext raises on infinities and on zero under a log scale, hides the first plot after an empty one, and fills memory
+with the dots towards a point far outside. So it gets a fresh figure, linear scales, no axes, and every point as a
+fraction of the limits, within 0 and 1.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 
 from textual_plotext import Plot
 
-Segment = tuple[Sequence[float], Sequence[float]]  # x and y of one unbroken line, finite, within the limits
+Segment = tuple[Sequence[float], Sequence[float]]  # x and y of one unbroken line, finite
 Range = tuple[float, float]
 
 _BRAILLE = 0x2800
@@ -30,12 +31,23 @@ def draw(segments: Sequence[Segment], width: int, height: int, x: Range, y: Rang
     figure.frame(False)
     figure.xfrequency(0)
     figure.yfrequency(0)
-    figure.xlim(*x)
-    figure.ylim(*y)
+    figure.xlim(0, 1)
+    figure.ylim(0, 1)
     for xs, ys in segments:
-        figure.plot(list(xs), list(ys), marker="braille")
+        figure.plot(_fractions(xs, x), _fractions(ys, y), marker="braille")
     rows = [row.replace("\x1b[0m", "") for row in figure.build().split("\n")]
     return [row[:width].ljust(width) for row in rows[:height]] + [" " * width] * (height - len(rows))
+
+
+def _fractions(values: Sequence[float], limits: Range) -> list[float]:
+    """Where values lie between the limits, from 0 to 1; beyond them at the edge, in the middle when there is no span.
+
+    Halves first: the span of the largest and the smallest float is infinite.
+    """
+    low, span = limits[0] / 2, limits[1] / 2 - limits[0] / 2
+    if not span > 0:
+        return [0.5] * len(values)
+    return [min(max((value / 2 - low) / span, 0.0), 1.0) for value in values]
 
 
 def merge(below: str, above: str) -> str:
