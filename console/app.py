@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from textual import on
 from textual.app import SystemCommand
 from textual.binding import Binding
+from textual.css.query import NoMatches
 from textual.message import Message
 from textual.screen import Screen
 
@@ -67,7 +68,8 @@ class Console(Decisions, ChatLink):
         Binding("ctrl+p", "command_palette", "palette", id="app.palette", show=False, priority=True,
                 tooltip="Every action by name; also :"),
         Binding("colon", "command_palette", id="app.palette_colon", show=False),
-        Binding("q,ctrl+q", "leave", "quit", id="app.quit", key_display="q", tooltip="Leave; work keeps running"),
+        Binding("q", "leave", "quit", id="app.quit", tooltip="Leave; work keeps running"),
+        Binding("ctrl+q", "leave", id="app.quit_always", show=False),
         Binding("ctrl+c", "screen.copy_text", "copy", id="app.copy", show=False, tooltip="Copy the selected text"),
     ]
 
@@ -111,9 +113,14 @@ class Console(Decisions, ChatLink):
     async def action_quit(self) -> None:
         self.action_leave()
 
-    def on_unmount(self) -> None:
+    async def on_unmount(self) -> None:
         self.reader.stop()
-        self.chat_kill()
+        await self.chat_kill()
+
+    def _handle_exception(self, error: Exception) -> None:
+        """A screen that is being made while the app closes misses its children: that is no crash."""
+        if self.is_running or not isinstance(error, NoMatches):
+            super()._handle_exception(error)
 
     def _fatal_error(self) -> None:
         """The framework's own dump would print local variables: ours prints none."""
@@ -156,8 +163,8 @@ class Console(Decisions, ChatLink):
                     screen.post_message(message)
 
     def _front_screens(self) -> list[ConsoleScreen]:
-        """The screen of this mode, also when a sheet lies over it."""
-        return [screen for screen in self.screen_stack if isinstance(screen, ConsoleScreen)]
+        """The screen of this mode once it stands, also when a sheet lies over it."""
+        return [screen for screen in self.screen_stack if isinstance(screen, ConsoleScreen) and screen.is_mounted]
 
     def _read_machine(self) -> Message:
         from engine.machine import facts

@@ -17,6 +17,7 @@ from console.text import clean_line
 
 _LONGEST_LINE = 1 << 22
 _STDERR_LINES = 20
+_LAST_WORDS_S = 0.3
 
 
 def worker_argv() -> list[str]:
@@ -73,7 +74,7 @@ class ChatClient:
         code = await process.wait()
         if self._process is process:
             self._process = None
-            await asyncio.wait(self._tasks[1:], timeout=0.2)
+            await asyncio.wait(self._tasks[1:], timeout=_LAST_WORDS_S)
             self._died("\n".join(self._stderr) or f"the process ended with code {code}")
 
     async def _keep_stderr(self, process: asyncio.subprocess.Process) -> None:
@@ -82,12 +83,15 @@ class ChatClient:
             while line := await process.stderr.readline():
                 self._stderr.append(clean_line(line.decode("utf-8", "replace"), 500))
 
-    def kill(self) -> None:
+    async def kill(self) -> None:
         """End the worker at once, without a word; safe to call when there is none."""
         process, self._process = self._process, None
-        if process is not None and process.returncode is None:
-            with suppress(ProcessLookupError):
-                process.kill()
+        if process is None:
+            return
+        with suppress(ProcessLookupError):
+            process.kill()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_LAST_WORDS_S)
 
 
 def _parse(line: bytes) -> Mapping[str, Any] | None:

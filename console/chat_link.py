@@ -38,6 +38,6 @@ class ChatLink(App[str]):
         if self._client is not None:
             self._client.send(operation)
 
-    def chat_kill(self) -> None:
+    async def chat_kill(self) -> None:
         if self._client is not None:
-            self._client.kill()
+            await self._client.kill()

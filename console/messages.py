@@ -25,21 +25,21 @@ class _Newest(Message, bubble=False):
 
 
 @dataclass
-class Looked(_Newest):
+class Looked(_Newest, bubble=False):
     """The state of everything was read again."""
 
     glance: Glance
 
 
 @dataclass
-class CurvesRead(_Newest):
+class CurvesRead(_Newest, bubble=False):
     """The curves that the run screen asked for, by name."""
 
     curves: dict[str, Drawn]
 
 
 @dataclass
-class ReadFailed(_Newest):
+class ReadFailed(_Newest, bubble=False):
     """The run log could not be read; the last good data stays on screen."""
 
     text: str
@@ -83,7 +83,7 @@ class MachineRead(Message, bubble=False):
 
 
 @dataclass
-class ModelsRead(_Newest):
+class ModelsRead(_Newest, bubble=False):
     """The models on this machine, newest first."""
 
     models: tuple[ModelInfo, ...]

@@ -30,9 +30,15 @@ def choices(models: Sequence[ModelInfo]) -> list[Choice]:
 def _line(model: ModelInfo, now: float) -> Content:
     bpb = f"bpb {short(model.val_bpb, 4)}" if model.val_bpb is not None else ""
     weights = compact(model.n_params) if model.n_params else "–"
+    if model.problem:
+        return _place(model)
     facts = f"{weights:>8} weights {size(model.bytes):>9}  {bpb:<11} {ago(model.created, now)}"
-    return Content.assemble(f"{clean_line(model.run_id or 'nanochat folder', 30):<31}", (f"{model.source:<5}", "bold"),
-                            f"@{grouped(model.step):<8}", (facts, "$foreground-muted"))
+    return Content.assemble(_place(model), (facts, "$foreground-muted"))
+
+
+def _place(model: ModelInfo) -> Content:
+    where = clean_line(model.run_id or "nanochat folder", 30)
+    return Content.assemble(f"{where:<31}", (f"{model.source:<5}", "bold"), f"@{grouped(model.step):<8}")
 
 
 

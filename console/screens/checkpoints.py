@@ -107,15 +107,16 @@ class CheckpointsScreen(ConsoleScreen):
 def header(narrow: bool) -> str:
     """The names of the columns, over `model_line`."""
     middle = "" if narrow else f"{'weights':>10}{'size':>11}"
-    return f"  {'run':<28}{'from':<6}{'step':>8}{'val bpb':>10}{middle}   {'files':<13}age"
+    return f"  {'run':<{23 if narrow else 28}}{'from':<6}{'step':>8}{'val bpb':>10}{middle}   {'files':<13}age"
 
 
 def model_line(model: ModelInfo, now: float, narrow: bool) -> Content:
     """One row of the table; a checkpoint that cannot be used says why."""
-    where = clean_line(model.run_id or "nanochat folder", 27)
+    where = clean_line(model.run_id or "nanochat folder", 22 if narrow else 27)
     weights = compact(model.n_params) if model.n_params else "–"
     middle = "" if narrow else f"{weights:>10}{size(model.bytes):>11}"
-    cells = f"  {where:<28}{model.source:<6}{grouped(model.step):>8}{short(model.val_bpb, 4):>10}{middle}   "
+    name = f"  {where:<{23 if narrow else 28}}{model.source:<6}"
+    cells = f"{name}{grouped(model.step):>8}{short(model.val_bpb, 4):>10}{middle}   "
     if model.problem:
         return Content.assemble((cells, "dim"), (f"✗ {clean_line(model.problem, 200)}", "$text-error"))
     word, colour = ("✓ verified", "$text-success") if model.verified else ("? foreign", "$text-warning")

@@ -33,8 +33,10 @@ from engine.rundir import RunDir
 
 T = TypeVar("T")
 TITLES = {"loss": "train loss", "val_bpb": "val bpb", "val_loss": "val loss", "tok_per_sec": "tok/s", "mfu": "MFU",
-          "lrm": "lr multiplier", "grad_norm": "gradient norm", "dt": "seconds per step"}
-_NOT_DRAWN = frozenset({"tokens", "train_time"})
+          "lrm": "lr multiplier", "grad_norm": "gradient norm", "dt": "seconds per step", "cpu_percent": "cpu %",
+          "rss_gb": "memory of the stage, GB"}
+_NOT_DRAWN = frozenset({"tokens", "train_time", "mem_used_gb", "mem_total_gb"})
+_BY_TIME = frozenset({"cpu_percent", "rss_gb"})  # measured between steps
 _SMOOTHED = frozenset({"loss", "grad_norm", "dt", "tok_per_sec", "mfu"})
 _STEADY = frozenset({"tok_per_sec", "mfu", "dt"})
 _NO_RUN = " No run yet. Press s to train a tiny model here; it takes some minutes and costs nothing."
@@ -178,10 +180,11 @@ class RunScreen(ConsoleScreen):
         if detail is None or stage is None:
             return
         columns = dot_columns(max(self.size.width // 2, 1))
-        x = "time" if self._x_axis == "time" else "step"
-        wishes = tuple(CurveWish(detail.run.id, stage, name, x, self._smoothing if name in _SMOOTHED else 0.0, columns)
-                       for name in self._page_names())
-        self.console_app.ask_curves(wishes)
+        self.console_app.ask_curves(tuple(self._wish(detail.run.id, stage, n, columns) for n in self._page_names()))
+
+    def _wish(self, run: str, stage: str, name: str, columns: int) -> CurveWish:
+        x = "time" if self._x_axis == "time" or name in _BY_TIME else "step"
+        return CurveWish(run, stage, name, x, self._smoothing if name in _SMOOTHED else 0.0, columns)
 
     @on(CurvesRead)
     def _curves_read(self, message: CurvesRead) -> None:
@@ -207,8 +210,8 @@ class RunScreen(ConsoleScreen):
             return ChartView(name=title, waiting="reading …")
         zero, factor = self._x_scale(drawn)
         return ChartView(title, drawn.raw, drawn.smooth, drawn.last, name in self._log_scaled, self._robust,
-                         self._x_axis, zero, factor, drawn.wish.smooth, extra=" %" if name == "mfu" else "",
-                         least=0.3 if name in _STEADY else 0.0)
+                         "time" if drawn.wish.x == "time" else self._x_axis, zero, factor, drawn.wish.smooth,
+                         extra=" %" if name == "mfu" else "", least=0.3 if name in _STEADY else 0.0)
 
     def _x_scale(self, drawn: Drawn) -> tuple[float, float]:
         stage = self._detail.stage(drawn.wish.stage) if self._detail else None

@@ -21,6 +21,7 @@ from console.widgets.canvas import Range
 from console.widgets.numbers import compact, short
 from console.widgets.pane import Pane
 
+_HUGE = 1e290  # differences and a little room must stay finite
 _EMPTY = Curve((), (), 0)
 _KINDS = _LABEL, _BAND, _LINE, _MARK = "label", "band", "line", "mark"
 _Cells = list[list[tuple[str, str]]]  # rows of (character or text, kind)
@@ -68,8 +69,7 @@ class Chart(Pane):
             return
         self._view = view
         value = "" if view.last is None else f" {short(view.last, 4)}{view.extra}"
-        mode = _mode(view) if view.name else ""
-        self.set_title(Content.assemble(view.name, (value, "bold")), Content.styled(mode, "dim"))
+        self.set_title(Content.assemble(view.name, (value, "bold")), _mode(view) if view.name else "")
         self.refresh()
 
     def render_line(self, y: int) -> Strip:
@@ -85,8 +85,8 @@ class Chart(Pane):
 
 
 def _mode(view: ChartView) -> str:
-    words = [f"ema {view.smoothing:g}" if view.smoothing else "raw", "log" if view.log else "lin"]
-    return " · ".join(words + (["robust"] if view.robust else []))
+    words = [f"ema {view.smoothing:g}" if view.smoothing else "raw", "log" if view.log else "", "robust" * view.robust]
+    return " · ".join(word for word in words if word)
 
 
 def dot_columns(width: int) -> int:
@@ -118,12 +118,17 @@ def picture(view: ChartView, width: int, height: int) -> _Cells:
 
 
 def _scaled(view: ChartView, curve: Curve | None) -> Curve | None:
-    """The curve on a logarithmic scale if asked for; what is not positive has no place there and leaves a gap."""
-    if curve is None or not view.log:
-        return curve
+    """The curve within what arithmetic bears, and on a logarithmic scale if asked for.
+
+    What is not positive has no place on a logarithmic scale and leaves a gap.
+    """
+    if curve is None:
+        return None
     segments = []
     for xs, ys in curve.segments:
-        kept = [(x, math.log10(y)) for x, y in zip(xs, ys, strict=True) if y > 0]
+        kept = [(x, min(max(y, -_HUGE), _HUGE)) for x, y in zip(xs, ys, strict=True) if y > 0 or not view.log]
+        if view.log:
+            kept = [(x, math.log10(y)) for x, y in kept]
         if kept:
             segments.append((tuple(x for x, _ in kept), tuple(y for _, y in kept)))
     return Curve(tuple(segments), curve.gaps, curve.count)
@@ -178,8 +183,7 @@ def _x_axis(view: ChartView, limits: tuple[float, float], width: int) -> str:
 
 def _paint(curves: list[Curve], width: int, rows: int, x: Range, y: Range) -> _Cells:
     """Each row as (character, kind) cells: the raw band faint below the smoothed line, or alone and strong."""
-    drawn = [canvas.draw([(xs, [min(max(v, y[0]), y[1]) for v in ys]) for xs, ys in c.segments], width, rows, x, y)
-             for c in curves]
+    drawn = [canvas.draw(curve.segments, width, rows, x, y) for curve in curves]
     if len(drawn) == 1:
         return [[(char, _LINE) for char in row] for row in drawn[0]]
     merged = [(canvas.merge(under, over), over) for under, over in zip(*drawn, strict=True)]

@@ -10,7 +10,6 @@ import re
 import time
 from array import array
 from bisect import bisect_left, bisect_right
-from dataclasses import dataclass
 from typing import ClassVar
 
 from rich.cells import cell_len, set_cell_size
@@ -19,7 +18,6 @@ from rich.style import Style
 from textual import events
 from textual.binding import Binding
 from textual.geometry import Size
-from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
@@ -48,8 +46,10 @@ class LogView(Titled, ScrollView, can_focus=True):
     """Give it a source with `open`, then call `poll` a few times a second."""
 
     BINDINGS: ClassVar = [
-        Binding("f,end,G", "follow", "follow", id="log.follow", tooltip="Jump to the newest line and stay there"),
-        Binding("home,g", "scroll_home", "top", id="log.top", show=False, tooltip="Jump to the first line"),
+        Binding("f,end,G", "follow", "follow", id="log.follow", key_display="f",
+                tooltip="Jump to the newest line and stay there"),
+        Binding("home,g", "scroll_home", "top", id="log.top", show=False, key_display="g",
+                tooltip="Jump to the first line"),
         Binding("w", "wrap", "wrap", id="log.wrap", tooltip="Break long lines, or scroll sideways"),
         Binding("exclamation_mark", "invert", "invert", id="log.invert", show=False, key_display="!",
                 tooltip="Show the lines that do not match the filter"),
@@ -76,12 +76,6 @@ class LogView(Titled, ScrollView, can_focus=True):
         &:focus { border: round $accent; }
     }
     """
-
-    @dataclass
-    class Changed(Message):
-        """What the view shows or how it follows has changed."""
-
-        view: LogView
 
     def __init__(self, *, id: str | None = None, empty: str = "nothing printed yet") -> None:
         super().__init__(id=id)
@@ -164,7 +158,7 @@ class LogView(Titled, ScrollView, can_focus=True):
         self._current = self._matches[at % len(self._matches)]
         self.following = False
         position = self._position(self._current)
-        self._move_to(max(position - self.size.height // 3, 0))
+        self._move_to(max(position - self._room.height // 3, 0))
         self._settle()
 
     def _rescan(self) -> None:
@@ -191,6 +185,11 @@ class LogView(Titled, ScrollView, can_focus=True):
             self._scan()
             self._settle()
 
+    @property
+    def _room(self) -> Size:
+        """What the lines have: the inside without the scroll bar."""
+        return self.scrollable_content_region.size
+
     def _line_number(self, position: int) -> int:
         """The line of the file at this place of the view."""
         if self.filtering:
@@ -211,7 +210,7 @@ class LogView(Titled, ScrollView, can_focus=True):
 
     def _tail_top(self) -> int:
         """The first line of the last screenful."""
-        height, count = self.size.height, self.visible_lines
+        height, count = self._room.height, self.visible_lines
         if not self.wrapping:
             return max(count - height, 0)
         rows, top = 0, count
@@ -225,7 +224,7 @@ class LogView(Titled, ScrollView, can_focus=True):
         self._rows = (None, [])
         top = self._tail_top()
         self._moving = True
-        self.virtual_size = Size(self.size.width if self.wrapping else max(self._widest, 1), top + self.size.height)
+        self.virtual_size = Size(self._room.width if self.wrapping else max(self._widest, 1), top + self._room.height)
         self._moving = False
         if self.following:
             self._move_to(top)
@@ -256,8 +255,7 @@ class LogView(Titled, ScrollView, can_focus=True):
         self._rows = (None, [])
 
     def _retitle(self) -> None:
-        self.set_title(self._label, self.status())
-        self.post_message(self.Changed(self))
+        self.set_title(self._label, self.status(), "$foreground-muted" if self.following else "bold $text-warning")
 
     def status(self) -> str:
         """The badge: how it follows and how much there is."""
@@ -278,7 +276,7 @@ class LogView(Titled, ScrollView, can_focus=True):
         return " · ".join(words)
 
     def render_line(self, y: int) -> Strip:
-        width = self.size.width
+        width = self._room.width
         base = self.rich_style
         if not self.visible_lines:
             return self._blank(y, width, base)
@@ -296,7 +294,7 @@ class LogView(Titled, ScrollView, can_focus=True):
         return Strip([*shown.crop(0, width - 1), Segment("›", base + self.get_component_rich_style("log--empty"))])
 
     def _blank(self, y: int, width: int, base: Style) -> Strip:
-        if y != self.size.height // 2:
+        if y != self._room.height // 2:
             return Strip.blank(width, base)
         text = "no line matches" if self.filtering and self.total else self._empty
         style = base + self.get_component_rich_style("log--empty")
@@ -304,7 +302,7 @@ class LogView(Titled, ScrollView, can_focus=True):
 
     def _visible_rows(self) -> list[tuple[int, int, str]]:
         """(line, row within it, text) for each row in sight; computed once per scroll position."""
-        key = (self._top(), self.size, self.visible_lines, self.wrapping)
+        key = (self._top(), self._room, self.visible_lines, self.wrapping)
         if self._rows[0] != key:
             self._rows = (key, self._wrapped_rows() if self.wrapping else self._plain_rows())
             self._grow_sideways()
@@ -312,12 +310,12 @@ class LogView(Titled, ScrollView, can_focus=True):
 
     def _plain_rows(self) -> list[tuple[int, int, str]]:
         top = self._top()
-        lines = [self._line_number(i) for i in range(top, min(top + self.size.height, self.visible_lines))]
+        lines = [self._line_number(i) for i in range(top, min(top + self._room.height, self.visible_lines))]
         return [(line, 0, self._text(line)) for line in lines]
 
     def _wrapped_rows(self) -> list[tuple[int, int, str]]:
         rows: list[tuple[int, int, str]] = []
-        height, top = self.size.height, self._top()
+        height, top = self._room.height, self._top()
         at_end = top >= self._tail_top()
         for position in range(top, self.visible_lines):
             line = self._line_number(position)
@@ -337,7 +335,7 @@ class LogView(Titled, ScrollView, can_focus=True):
         return self._log.line(line) if line < len(self._log) else ""
 
     def _wrapped(self, line: int) -> list[str]:
-        text, width = self._text(line), max(self.size.width, 1)
+        text, width = self._text(line), max(self._room.width, 1)
         if text.isascii():
             return [text[i:i + width] for i in range(0, len(text), width)] or [""]
         rows, row, used = [], "", 0

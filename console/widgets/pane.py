@@ -4,32 +4,35 @@ from __future__ import annotations
 
 from typing import cast
 
+from rich.cells import cell_len
 from textual import events
 from textual.content import Content
 from textual.widget import Widget
 
+MUTED = "$foreground-muted"
 
-def title_line(left: Content | str, right: Content | str, width: int) -> Content:
-    """`left ──── right` in `width` cells; `right` goes first when both do not fit."""
-    left, right = _plain(left), _plain(right)
-    fill = width - left.cell_length - right.cell_length - 2
-    if not right.plain or fill < 1:
+
+def title_line(left: Content | str, right: str, width: int, style: str = MUTED) -> Content:
+    """`left ──── right` in `width` cells; when both do not fit, `right` loses its last words (between ' · ') first."""
+    left = left if isinstance(left, Content) else Content(left)
+    words = right.split(" · ")
+    while words and left.cell_length + cell_len(" · ".join(words)) + 3 > width:
+        words.pop()
+    if not words or not right:
         return left.truncate(max(width, 0), ellipsis=True)
-    return Content.assemble(left, (" " + "─" * fill + " ", "not bold dim"), right)
-
-
-def _plain(text: Content | str) -> Content:
-    return text if isinstance(text, Content) else Content(text)
+    right = " · ".join(words)
+    fill = width - left.cell_length - cell_len(right) - 2
+    return Content.assemble(left, (f" {'─' * fill} ", "not bold $panel-lighten-2"), (right, style))
 
 
 class Titled:
     """Mixin for widgets with a frame: call `set_title` whenever what it says changes."""
 
-    _titles: tuple[Content | str, Content | str] = ("", "")
+    _titles: tuple[Content | str, str, str] = ("", "", MUTED)
 
-    def set_title(self, left: Content | str, right: Content | str = "") -> None:
-        if (left, right) != self._titles:
-            self._titles = (left, right)
+    def set_title(self, left: Content | str, right: str = "", style: str = MUTED) -> None:
+        if (left, right, style) != self._titles:
+            self._titles = (left, right, style)
             self._frame_title()
 
     def on_resize(self, event: events.Resize) -> None:
@@ -38,7 +41,8 @@ class Titled:
     def _frame_title(self) -> None:
         widget = cast(Widget, self)
         width = widget.outer_size.width - 6  # corners and the blanks that the frame keeps around a title
-        widget.border_title = title_line(*self._titles, width) if width > 0 and any(map(str, self._titles)) else None
+        left, right, style = self._titles
+        widget.border_title = title_line(left, right, width, style) if width > 0 and (str(left) or right) else None
 
 
 class Pane(Titled, Widget):

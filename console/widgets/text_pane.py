@@ -27,7 +27,7 @@ class TextPane(Pane):
     def show(self, title: str, right: str, key: Hashable, lines: Lines) -> None:
         if (title, right, key) != self._key:
             self._key, self._lines = (title, right, key), lines
-            self.set_title(title, Content.styled(right, "$foreground-muted"))
+            self.set_title(title, right)
             self.refresh(layout=True)
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:

@@ -25,8 +25,13 @@ def answer(request: dict) -> None:
     if "hostile" in question:
         words = ["\x1b[31m[red]", "[/foo]\x1b]52;c;eA==\x07", "\u202eevil", "漢字" * 30]
     if "too long" in question:
-        emit("error", id=ident, code="context", message="the question has 900 tokens, the context 256",
-             next="ask in fewer words")
+        emit(
+            "error",
+            id=ident,
+            code="context",
+            message="the question has 900 tokens, the context 256",
+            next="ask in fewer words",
+        )
         return
     delay = 0.05 if "slowly" in question else 0.001
     words = words * (200 if "slowly" in question else 1)
@@ -38,9 +43,21 @@ def answer(request: dict) -> None:
         if "die" in question and count == 3:
             print("Killed: out of [/memory]", file=sys.stderr, flush=True)
             os._exit(137)
-    emit("done", id=ident, finish="cancelled" if ident in stopped else "stop",
-         stats={"ttft_ms": 84.0, "tok_per_s": 112.4, "prompt_tokens": 1204, "completion_tokens": count, "seconds": 1.9,
-                "dropped_turns": 0, "context_used": 1265, "context": 2048})
+    emit(
+        "done",
+        id=ident,
+        finish="cancelled" if ident in stopped else "stop",
+        stats={
+            "ttft_ms": 84.0,
+            "tok_per_s": 112.4,
+            "prompt_tokens": 1204,
+            "completion_tokens": count,
+            "seconds": 1.9,
+            "dropped_turns": 0,
+            "context_used": 1265,
+            "context": 2048,
+        },
+    )
 
 
 def main() -> None:
@@ -49,10 +66,23 @@ def main() -> None:
         request = json.loads(line)
         op = request["op"]
         if op == "load":
-            emit("loaded", model={"name": request["name"], "source": "sft", "step": request["step"],
-                                  "n_params": 3_400_000, "n_layer": 4, "n_embd": 256, "vocab_size": 1024,
-                                  "context": 256, "device": "cpu",
-                                  "dtype": "bfloat16", "bytes": 21_000_000, "seconds": 0.1})
+            emit(
+                "loaded",
+                model={
+                    "name": request["name"],
+                    "source": "sft",
+                    "step": request["step"],
+                    "n_params": 3_400_000,
+                    "n_layer": 4,
+                    "n_embd": 256,
+                    "vocab_size": 1024,
+                    "context": 256,
+                    "device": "cpu",
+                    "dtype": "bfloat16",
+                    "bytes": 21_000_000,
+                    "seconds": 0.1,
+                },
+            )
         elif op == "generate":
             threading.Thread(target=answer, args=(request,), daemon=True).start()
         elif op == "stop":

@@ -20,7 +20,7 @@ class Memory:
         return len(self.data)
 
     def read(self, offset: int, length: int) -> bytes:
-        return self.data[offset:offset + length]
+        return self.data[offset : offset + length]
 
 
 PIECE = st.one_of(

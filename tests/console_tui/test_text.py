@@ -80,6 +80,7 @@ def test_cost_is_linear(piece: str) -> None:
 
 def test_an_ordinary_log_line_costs_two_microseconds_at_most() -> None:
     line = "step 04869/08000 | loss 2.4267 | lrm 0.84 | dt 479ms | tok/s 1,097,642 | mfu 48.3 | gn 0.48"
+
     def per_line() -> float:
         start = time.perf_counter()
         for _ in range(2000):

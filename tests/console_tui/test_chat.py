@@ -1,0 +1,157 @@
+"""Chat against a worker process that speaks the real protocol: streaming, tools, stop, again, death and recovery."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from console.chat_session import ChatSession
+from console.conversation import Conversation
+from console.settings import ChatSettings
+from console.widgets.prompt import Prompt
+
+
+@pytest.fixture
+def trained(world: Any) -> Any:
+    world.run(end="finished")
+    return world
+
+
+async def test_a_question_is_answered_with_stats_and_tool_use(drive: Any, trained: Any) -> None:
+    async with drive() as driver:
+        await driver.press("5")
+        await driver.sees("is ready to talk")
+        await driver.write("use the tool")
+        await driver.press("enter")
+        await driver.sees("I heard 1 messages.")
+        for text in ("calculator", "12*34", "408", "112 tok/s", "84 ms", "1,265 / 2,048", "3.4M weights"):
+            await driver.sees(text)
+
+
+async def test_keys_are_text_in_the_prompt_and_screens_after_esc(drive: Any, trained: Any) -> None:
+    async with drive() as driver:
+        await driver.press("5")
+        await driver.sees("is ready to talk")
+        await driver.write("12q?")
+        assert driver.app.screen.query_one(Prompt).text == "12q?" and driver.app.current_mode == "chat"
+        await driver.press("escape", "2")
+        await driver.until(lambda: driver.app.current_mode == "run", "the run screen")
+
+
+async def test_stop_again_edit_and_new(drive: Any, trained: Any) -> None:
+    async with drive() as driver:
+        await driver.press("5")
+        await driver.sees("is ready to talk")
+        await driver.write("slowly")
+        await driver.press("enter")
+        await driver.sees("writing · esc stops")
+        await driver.sees("said slowly")
+        await driver.press("escape")
+        await driver.sees("stopped")
+        await driver.press("ctrl+r")
+        await driver.sees("writing · esc stops")
+        await driver.press("escape")
+        conversation = driver.app.screen.session.conversation
+        await driver.until(lambda: conversation.writing is None, "the stop")
+        await driver.press("up")
+        await driver.until(lambda: driver.app.screen.query_one(Prompt).text == "slowly", "the question back")
+        assert conversation.turns == []
+        await driver.press("ctrl+n")
+        await driver.sees("is ready to talk")
+
+
+async def test_a_worker_that_dies_is_told_in_the_turn_and_replaced_on_retry(drive: Any, trained: Any) -> None:
+    async with drive() as driver:
+        await driver.press("5")
+        await driver.sees("is ready to talk")
+        await driver.write("die")
+        await driver.press("enter")
+        await driver.sees("process ended: Killed: out of [/memory]")
+        await driver.sees("ctrl+r")
+        conversation = driver.app.screen.session.conversation
+        conversation.turns[0].parts[0].text = "live"
+        await driver.press("ctrl+r")
+        await driver.sees("You said live")
+
+
+async def test_a_question_that_does_not_fit_is_shown_kindly(drive: Any, trained: Any) -> None:
+    async with drive((80, 24)) as driver:
+        await driver.press("5")
+        await driver.sees("is ready to talk")
+        await driver.write("too long")
+        await driver.press("enter")
+        await driver.sees("the question has 900 tokens")
+        await driver.sees("ask in fewer words")
+
+
+async def test_hostile_answers_are_plain_text(drive: Any, trained: Any) -> None:
+    async with drive() as driver:
+        await driver.press("5")
+        await driver.sees("is ready to talk")
+        await driver.write("hostile")
+        await driver.press("enter")
+        await driver.sees("[red] [/foo] evil")
+        await driver.sees("漢字")
+        assert "\x1b" not in driver.text() and "\u202e" not in driver.text()
+
+
+async def test_the_model_picker_filters_and_keeps_what_cannot_be_used(drive: Any, trained: Any) -> None:
+    other = trained.run("other-2")
+    trained.model(other, "base", 7)
+    (other.base / "base_checkpoints" / "d4" / "model_000007.pt").unlink()
+    async with drive() as driver:
+        await driver.press("5")
+        await driver.sees("is ready to talk")
+        await driver.press("ctrl+o")
+        await driver.sees("its model file is missing")
+        await driver.write("sft")
+        await driver.until(lambda: "other-2" not in driver.text().split("Choose a model")[1], "the filter")
+        await driver.press("enter")
+        await driver.sees("is ready to talk")
+
+
+def said(conversation: Conversation, text: str, **done: Any) -> None:
+    turn = conversation.writing
+    assert turn is not None
+    conversation.hear({"event": "token", "id": turn.id, "text": text})
+    conversation.hear({"event": "done", "id": turn.id, "finish": "stop", "stats": done})
+
+
+def test_messages_leave_broken_answers_and_their_questions_out() -> None:
+    conversation = Conversation()
+    conversation.ask("one")
+    said(conversation, "eins", completion_tokens=1)
+    conversation.ask("two")
+    conversation.fail("worker", "gone", "")
+    conversation.ask("sum")
+    conversation.hear({"event": "tool", "phase": "input", "text": "1+2"})
+    conversation.hear({"event": "tool", "phase": "output", "text": "3"})
+    said(conversation, "three")
+    conversation.ask("four")
+    assert conversation.messages() == [
+        {"role": "user", "content": "one"},
+        {"role": "assistant", "content": "eins"},
+        {"role": "user", "content": "sum"},
+        {
+            "role": "assistant",
+            "content": [
+                {"type": "python", "text": "1+2"},
+                {"type": "python_output", "text": "3"},
+                {"type": "text", "text": "three"},
+            ],
+        },
+        {"role": "user", "content": "four"},
+    ]
+
+
+def test_words_about_an_old_answer_belong_to_nobody() -> None:
+    sent: list[dict[str, Any]] = []
+    session = ChatSession(ChatSettings(), lambda: None, sent.append)
+    session.conversation.ask("old")
+    old = session.conversation.writing
+    session.begin_anew()
+    assert sent == [{"op": "stop", "id": old.id}]
+    session.conversation.ask("new")
+    session.hear({"event": "token", "id": old.id, "text": "late"})
+    assert session.conversation.writing.text == ""
