@@ -105,8 +105,8 @@ def _categories(rng: Random, split: str) -> str:
     other = rng.choice([g for g in CATEGORIES if g != group])
     return " ".join(rng.choice((
         f"{capital(a(t))} is {a(group)}.", f"{capital(a(t))} is not {a(other)}, it is {a(group)}.",
-        f"Is {a(t)} {a(other)}? {capital(a(t))} is {a(group)}, so no.",
-        f"Is {a(t)} {a(group)}? {capital(a(t))} is {a(group)}, so yes.")) for t in things)
+        f"Is {a(t)} {a(other)}? {capital(a(other))}? {capital(a(t))} is {a(group)}, so no.",
+        f"Is {a(t)} {a(group)}? {capital(a(group))}? {capital(a(t))} is {a(group)}, so yes.")) for t in things)
 
 
 def _arithmetic(rng: Random, split: str) -> str:
@@ -126,23 +126,37 @@ def _number_line(rng: Random, split: str) -> str:
     """Numbers in order, from one to another, up or down: long runs and short ones."""
     lines = []
     for _ in range(rng.randrange(1, 5)):
-        run = list(map(str, numbers.run_of_numbers(rng, split, rng.choice((6, 8, 10, 10)))))
+        run = list(map(str, numbers.run_of_numbers(rng, split, rng.choice((5, 7, 9, 12)))))
         if rng.random() < 0.35:
             run.reverse()
-        text = ", ".join(run)
-        lines.append(rng.choice((f"{text}.", f"From {run[0]} to {run[-1]}: {text}.",
-                                 f"Count from {run[0]} to {run[-1]}: {text}.",
-                                 f"{rng.choice(NAMES)} counts from {run[0]} to {run[-1]}: {text}.")))
+        text, name = ", ".join(run), numbers.counting(run)
+        lines.append(rng.choice((f"{text}.", f"{name}: {text}.", f"{name}: {text}.",
+                                 f"{rng.choice(NAMES)} counts. {name}: {text}.")))
     return " ".join(lines)
 
 
-def _number_facts(rng: Random, split: str) -> str:
-    """Which of two numbers is larger, which numbers are even."""
-    if rng.random() < 0.5:
-        values = sorted(numbers.number(rng, rng.choice((1, 2, 2, 3))) for _ in range(rng.randrange(3, 6)))
-        return " ".join(f"{y} is larger than {x}, and {x} is smaller than {y}." for x, y in pairwise(values) if x < y)
-    chosen = [numbers.number(rng, rng.choice((1, 2, 2, 2, 3))) for _ in range(rng.randrange(6, 14))]
-    return " ".join(f"{x} is {'odd' if x % 2 else 'even'}." for x in chosen if split_of(f"even{x}") == split)
+def _larger(rng: Random, split: str) -> str:
+    values = sorted(numbers.number(rng, rng.choice((1, 2, 2, 3))) for _ in range(rng.randrange(3, 6)))
+    return " ".join(f"{y} is larger than {x}, and {x} is smaller than {y}." for x, y in pairwise(values) if x < y)
+
+
+def _parity(rng: Random, split: str) -> str:
+    """Which numbers are even and which are odd."""
+    lines = []
+    for _ in range(rng.randrange(5, 12)):
+        x = numbers.number(rng, rng.choice((1, 2, 2, 2, 2, 3)))
+        truth, asked = ("odd" if x % 2 else "even"), rng.choice(("odd", "even"))
+        if split_of(f"even{x}") == split:
+            lines.append(rng.choice((f"{x} is {truth}.", f"{x} is {truth}.", f"The number {x} is {truth}.",
+                                     f"Is {x} {asked}? {x} is {truth}, so {'yes' if asked == truth else 'no'}.")))
+    return " ".join(lines)
+
+
+def _spelling_list(rng: Random, split: str) -> str:
+    """Word after word with its letters: where the letters of each piece are learned."""
+    words = [letters.word(rng, split) for _ in range(rng.randrange(6, 12))]
+    said = rng.choice(("Spell {}: {}.", "Spell {}: {}.", "The letters of {} are {}."))
+    return " ".join(said.format(w, "-".join(w)) for w in words)
 
 
 def _letters(rng: Random, split: str) -> str:
@@ -199,9 +213,9 @@ def _dialogue(rng: Random, split: str) -> str:
 
 
 _MAKERS: tuple[tuple[Callable[[Random, str], str], float], ...] = (
-    (_country, 1.0), (_animal, 1.0), (_colours, 0.5), (_opposites, 0.5), (_calendar, 0.5), (_categories, 0.7),
-    (_arithmetic, 0.5), (_number_line, 1.6), (_number_facts, 0.7),
-    (_letters, 2.2), (_story, 1.3), (_scene, 2.2), (_dialogue, 3.0))
+    (_country, 1.0), (_animal, 1.0), (_colours, 0.5), (_opposites, 0.5), (_calendar, 0.6), (_categories, 0.7),
+    (_arithmetic, 0.5), (_number_line, 1.5), (_larger, 0.2), (_parity, 0.8), (_spelling_list, 1.5),
+    (_letters, 1.2), (_story, 1.0), (_scene, 2.6), (_dialogue, 3.0))
 
 
 def document(rng: Random, split: str) -> str:

@@ -197,10 +197,10 @@ def category(rng: Random, split: str) -> Sample:
         return exchange(casual(rng, question), capital(fact) + ".", has(f"is {a(group)}"))
     asked = group if rng.random() < 0.5 else rng.choice([g for g in CATEGORIES if g != group])
     question = IS_A.pick(rng, split).format(thing=a(thing), group=a(asked))
-    # The fact comes first: a small model cannot say yes or no before it has said what the thing is.
+    # What was asked and the fact come first: a small model cannot compare what it has not said.
     yes, no = ("yes", "no") if asked == group else ("no", "yes")
-    accept = {"rule": "words", "all": [yes, f"is {a(group)}"], "none": [no]}
-    return exchange(casual(rng, capital(question)), f"{capital(fact)}, so {yes}.", accept)
+    accept = {"rule": "words", "all": [f"is {a(group)}", f"so {yes}"], "none": [f"so {no}"]}
+    return exchange(casual(rng, capital(question)), f"{capital(a(asked))}? {capital(fact)}, so {yes}.", accept)
 
 
 FURTHER = Asks(

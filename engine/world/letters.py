@@ -39,10 +39,10 @@ _HABITS = ("hello world", "good morning", "good night", "I like you", "thank you
 
 
 def word(rng: Random, split: str) -> str:
-    """A word to ask about: in training every third is made up, outside of it every third was never seen before."""
+    """A word to ask about: in training every fourth is made up, outside of it every fourth was never seen before."""
     if split == "train":
-        return made_up(rng, rng.choice((1, 2, 2, 3))) if rng.random() < 0.35 else rng.choice(WORDS["train"])
-    return rng.choice(WORDS[split if rng.random() < 0.35 else "train"])
+        return made_up(rng, rng.choice((1, 2, 2, 3))) if rng.random() < 0.25 else rng.choice(WORDS["train"])
+    return rng.choice(WORDS[split if rng.random() < 0.25 else "train"])
 
 
 SPELL = Asks(
@@ -106,11 +106,11 @@ REPEAT = Asks(
 
 
 def _phrase(rng: Random, split: str) -> str:
-    """Two to four words, or a little sentence, in lower case; which ones belong to `split` is decided by their text."""
+    """Two or three words, or a little sentence, in lower case; its text decides which split owns it."""
     while True:
         adjective, noun = rng.choice(COLOURS + MOODS), rng.choice(OBJECTS + STORY_ANIMALS)
         p = rng.choice((f"{adjective} {noun}", f"the {adjective} {noun}", f"my {noun} is {adjective}",
-                        f"the {noun} is not {adjective}", " ".join(rng.sample(WORDS["train"], rng.randrange(2, 5))),
+                        f"the {noun} is not {adjective}", " ".join(rng.sample(WORDS["train"], rng.randrange(2, 4))),
                         " ".join(rng.sample(NAMES, 2)).lower(),
                         rng.choice(_HABITS).lower()))
         if p in owned(split, (p,), "repeat"):

@@ -187,7 +187,7 @@ CATEGORIES = {
     "animal": _words("dog cat cow horse sheep pig goat lion tiger bear wolf fox mouse elephant monkey rabbit duck owl "
                      "bee frog snake whale shark eagle penguin camel donkey goose spider"),
     "fruit": _words("apple banana cherry grape lemon orange peach pear plum strawberry melon mango kiwi"),
-    "vegetable": _words("carrot potato onion cabbage pea bean cucumber pumpkin spinach leek turnip"),
+    "vegetable": _words("carrot potato onion cabbage pea bean cucumber pumpkin radish leek turnip"),
     "vehicle": _words("car bus train bicycle truck boat ship plane tram taxi van scooter"),
     "tool": _words("hammer saw screwdriver drill rake shovel axe wrench broom"),
     "musical instrument": _words("piano guitar violin drum flute trumpet harp cello banjo"),

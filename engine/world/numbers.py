@@ -6,10 +6,11 @@ result. A pair of numbers belongs to one split, so every sum that is asked in a 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
 
 from engine.world.lexicon import COUNTABLE, NAMES
-from engine.world.phrasing import Asks, casual, split_of
+from engine.world.phrasing import Asks, capital, casual, split_of
 from engine.world.sample import Sample, assistant, calculated, exchange, user
 
 
@@ -49,7 +50,8 @@ MULTIPLY = Asks(
     ("what is {x} * {y}?", "what is {x}*{y}?", "{x} * {y}?", "{x}*{y}?", "{x} x {y}?", "what is {x} times {y}?",
      "how much is {x} times {y}?", "how much is {x} * {y}?", "multiply {x} by {y}.",
      "what is the product of {x} and {y}?", "{x} times {y}?", "calculate {x} * {y}.", "compute {x}*{y}.",
-     "multiply {x} and {y}.", "tell me {x} times {y}.", "what is {x} x {y}?", "{x} x {y} = ?"),
+     "multiply {x} and {y}.", "{x} multiplied by {y}?", "calculate {x} multiplied by {y}.",
+     "how much is {x} multiplied by {y}?", "tell me {x} times {y}.", "what is {x} x {y}?", "{x} x {y} = ?"),
     ("what do you get for {x} * {y}?", "work out {x} * {y}.", "what does {x} times {y} equal?",
      "what is {x} multiplied by {y}?"))
 DIVIDE = Asks(
@@ -71,7 +73,7 @@ def add(rng: Random, split: str) -> Sample:
 
 def subtract(rng: Random, split: str) -> Sample:
     x, y = operands(rng, split, "-")
-    if x < y and rng.random() < 0.85 and split_of(f"{y}-{x}") == split:
+    if x < y and rng.random() < 0.95 and split_of(f"{y}-{x}") == split:
         x, y = y, x
     return _sum_sample(rng, SUBTRACT.pick(rng, split).format(x=x, y=y), f"{x}-{y}", str(x - y), f"{x} - {y} = {x - y}.")
 
@@ -198,11 +200,12 @@ PREVIOUS = Asks(
     ("what number is right before {x}?", "tell me the number before {x}."))
 
 
-def run_of_numbers(rng: Random, split: str, longest: int = 10) -> range:
+def run_of_numbers(rng: Random, split: str, longest: int = 8) -> range:
     """Three to `longest` numbers in a row, mostly up to 100; first and last together belong to `split`."""
     while True:
-        first = rng.randrange(1, 99) if rng.random() < 0.93 else rng.randrange(99, 990)
-        last = first + rng.randrange(2, longest)
+        rare = rng.random() > 0.96
+        first = rng.randrange(99, 990) if rare else rng.randrange(1, 99)
+        last = first + rng.randrange(2, 4 if rare else longest)
         if (last <= 101 or first >= 99) and split_of(f"count{first}to{last}") == split:
             return range(first, last + 1)
 
@@ -217,7 +220,13 @@ def count(rng: Random, split: str) -> Sample:
         return exchange(casual(rng, asks.pick(rng, split).format(x=x)), answer, {"rule": "number", "value": str(other)})
     asks, values = (COUNT, list(map(str, run))) if chance < 0.72 else (COUNT_DOWN, list(map(str, reversed(run))))
     question = casual(rng, asks.pick(rng, split).format(x=values[0], y=values[-1]))
-    return exchange(question, ", ".join(values) + ".", {"rule": "numbers", "values": values})
+    answer = f"{counting(values)}: {', '.join(values)}."
+    return exchange(question, answer, {"rule": "numbers", "values": [values[0], values[-1], *values]})
+
+
+def counting(values: Sequence[str]) -> str:
+    """What is counted, said first: where a small model begins, which way it goes and where it must stop."""
+    return f"From {values[0]} {'down' if int(values[0]) > int(values[-1]) else 'up'} to {values[-1]}"
 
 
 EVEN = Asks(
@@ -242,5 +251,5 @@ def even_odd(rng: Random, split: str) -> Sample:
     else:
         asked = rng.choice(("even", "odd"))
         question = EVEN.pick(rng, split).format(x=x, kind=asked)
-        answer = f"{x} is {truth}, so {'yes' if asked == truth else 'no'}."
+        answer = f"{capital(asked)}? {x} is {truth}, so {'yes' if asked == truth else 'no'}."
     return Sample([user(casual(rng, question)), assistant(answer)], {"rule": "text", "text": answer})

@@ -117,9 +117,9 @@ def scene(rng: Random, split: str, many: int) -> tuple[str, list[_Question]]:
 
 def reading(rng: Random, split: str) -> Sample:
     """One to three sentences and a question about one of them; often more questions about the same sentences."""
-    text, questions = scene(rng, split, rng.choice((1, 2, 2, 2, 2, 3)))
+    text, questions = scene(rng, split, rng.choice((1, 2, 2, 2, 2, 2, 2, 3)))
     messages: list[Message] = []
-    for turn, (asks, slot, answer) in enumerate(questions[: rng.choice((1, 2, 2, 3)) if split == "train" else 1]):
+    for turn, (asks, slot, answer) in enumerate(questions[: rng.choice((2, 2, 3)) if split == "train" else 1]):
         wording = asks.pick(rng, split) if not turn else asks.pick(rng, split).partition("{text} ")[2]
         question = casual(rng, wording.format(text=text, x=slot), lower=0.12)
         messages += [user(question), assistant(answer + ".")]

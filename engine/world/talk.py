@@ -15,7 +15,6 @@ class _Topic(NamedTuple):
     key: str  # a phrase that every right answer contains
 
 
-_BARE: tuple[str, ...] = ()
 _SOFT = ("hey, ", "oh, ", "well, ", "okay, ", "so, ")
 
 IDENTITY = (
@@ -82,7 +81,8 @@ MANNERS = (
                  "good afternoon!", "hello.", "hi", "hey there!", "howdy!", "greetings!", "yo!", "good day!",
                  "hello my friend!", "hi friend!", "hello, nice to meet you!", "hello hello!", "hi again!",
                  "hey you!"),
-                ("hello again!", "hi my friend!", "hey hey!", "good morning to you!"), _BARE),
+                ("hello again!", "hi my friend!", "hey hey!", "good morning to you!"),
+                ("oh, ", "well, ", "ah, ", "and ")),
            "Hello! It is nice to meet you. What would you like to know?", "hello"),
     _Topic(Asks(("how are you?", "how are you today?", "how do you do?", "how are you doing?", "how is it going?",
                  "are you well?", "are you okay?", "what is up?", "how are you feeling?", "how do you feel?",
