@@ -5,6 +5,7 @@ It holds no state of a run: background threads read, post messages, and the hand
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import time
@@ -96,6 +97,7 @@ class Console(Decisions, ChatLink):
 
     def _after_first_frame(self) -> None:
         """What can wait until something is on screen."""
+        gc.enable()  # off since the start, see `console.cli`
         self._follower = self.workspace.follow(lambda runs: self.reader.ask(self.run_in_front))
         self.set_interval(1.0, self._tick)
         self.in_background(self._read_machine)

@@ -6,6 +6,7 @@ Without a verb the screen opens.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import sys
@@ -90,6 +91,7 @@ def _open_screen(read_only: bool) -> int:
         from console.errors import UsageProblem
 
         raise UsageProblem("the screen needs a terminal, and this is none", "llmconsole --help: what works without")
+    gc.disable()  # nothing becomes garbage while it starts; the app switches it on again after its first frame
     from console.app import main as open_screen
 
     return open_screen(read_only=read_only)

@@ -21,7 +21,7 @@ from remote.errors import RemoteError
 if TYPE_CHECKING:
     from console.workspace import Workspace
 
-LEAST_S = 0.5  # between two looks
+LEAST_S = 0.9  # between two looks: charts are drawn about once a second
 EVERY_S = 5.0  # without any change: states also depend on the clock and on processes
 
 

@@ -35,6 +35,7 @@ class EventList(Titled, OptionList):
 
 class ActivityScreen(ConsoleScreen):
     MODE = "activity"
+    CSS_PATH = "activity.tcss"
     HELP = "Everything that happened in this run, and each command run for you ($). enter shows a line in full."
     BINDINGS: ClassVar = [
         Binding("enter", "open", "details", id="activity.open", tooltip="Show the marked line in full"),

@@ -38,6 +38,7 @@ class TurnsFrame(Titled, Vertical):
 
 class ChatScreen(ConsoleScreen):
     MODE = "chat"
+    CSS_PATH = "chat.tcss"
     HELP = ("Talk to a model that was trained here. enter sends, ctrl+j makes a new line. While the prompt has the "
             "focus keys are text: esc leaves it, then 1 to 6 change screens, and any letter key works as listed.")
     BINDINGS: ClassVar = [

@@ -32,6 +32,7 @@ class ModelList(Titled, Vertical):
 
 class CheckpointsScreen(ConsoleScreen):
     MODE = "checkpoints"
+    CSS_PATH = "checkpoints.tcss"
     HELP = ("Every checkpoint below the artifacts folder. Verified means: our manifest is there and the sizes agree "
             "with it; one written by nanochat itself has no manifest and is shown as foreign.")
     BINDINGS: ClassVar = [

@@ -21,6 +21,8 @@ TIPS = (
 class HelpSheet(ModalScreen[None]):
     """One page: what the screen is for, then every key that works there."""
 
+    CSS_PATH = "sheets.tcss"
+
     BINDINGS: ClassVar = [Binding("escape,question_mark,f1,q", "leave", "back", id="help.back", key_display="esc",
                                   tooltip="Close help")]
 

@@ -38,6 +38,7 @@ class Choices(Titled, OptionList):
 
 class HomeScreen(ConsoleScreen):
     MODE = "home"
+    CSS_PATH = "home.tcss"
     HELP = "Start here: the first row trains a small model on this machine; no account, no GPU, no download needed."
     BINDINGS: ClassVar = [
         Binding("enter", "open", "choose", id="home.open", tooltip="Do what the marked row says", priority=False),

@@ -32,6 +32,7 @@ class StageList(Titled, OptionList):
 
 class LogsScreen(ConsoleScreen):
     MODE = "logs"
+    CSS_PATH = "logs.tcss"
     HELP = ("The full log. At its end it follows; scroll up and what you read stays put while lines arrive. "
             "A filter is a regular expression, case matters once you type a capital; esc shows everything again with "
             "the matches still marked, n and N jump through them.")

@@ -29,6 +29,8 @@ class Choice:
 class Picker(ModalScreen[str | None]):
     """Answers the id of the chosen line, or None."""
 
+    CSS_PATH = "sheets.tcss"
+
     BINDINGS: ClassVar = [
         Binding("escape", "leave", "back", id="picker.back", tooltip="Choose nothing"),
         Binding("down", "move(1)", "down", id="picker.down", show=False, tooltip="Next line"),

@@ -37,7 +37,7 @@ TITLES = {"loss": "train loss", "val_bpb": "val bpb", "val_loss": "val loss", "t
           "rss_gb": "memory of the stage, GB"}
 _NOT_DRAWN = frozenset({"tokens", "train_time", "mem_used_gb", "mem_total_gb"})
 _BY_TIME = frozenset({"cpu_percent", "rss_gb"})  # measured between steps
-_SMOOTHED = frozenset({"loss", "grad_norm", "dt", "tok_per_sec", "mfu"})
+_SMOOTHED = frozenset({"loss", "grad_norm"})
 _STEADY = frozenset({"tok_per_sec", "mfu", "dt"})
 _NO_RUN = " No run yet. Press s to train a tiny model here; it takes some minutes and costs nothing."
 SMOOTHINGS = (0.0, 0.6, 0.9)
@@ -45,6 +45,7 @@ SMOOTHINGS = (0.0, 0.6, 0.9)
 
 class RunScreen(ConsoleScreen):
     MODE = "run"
+    CSS_PATH = "run.tcss"
     HELP = ("Everything about one run while it happens. Charts keep spikes; × marks a step without a finite number. "
             "Leaving or closing the console never stops the work.")
     BINDINGS: ClassVar = [
@@ -179,7 +180,7 @@ class RunScreen(ConsoleScreen):
         detail, stage = self._detail, self.shown_stage()
         if detail is None or stage is None:
             return
-        columns = dot_columns(max(self.size.width // 2, 1))
+        columns = dot_columns(max((chart.size.width for chart in self._charts()), default=self.size.width // 2))
         self.console_app.ask_curves(tuple(self._wish(detail.run.id, stage, n, columns) for n in self._page_names()))
 
     def _wish(self, run: str, stage: str, name: str, columns: int) -> CurveWish:

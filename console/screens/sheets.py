@@ -35,6 +35,7 @@ class Sheet(ModalScreen[bool]):
         Binding("left,right", "app.focus_next", "choose", id="sheet.choose", show=False, tooltip="The other button"),
     ]
 
+    CSS_PATH = "sheets.tcss"
     VERTICAL_BREAKPOINTS = [(0, "-low"), (28, "-high")]  # noqa: RUF012 - the framework declares it so
 
     def __init__(self, title: str, lines: Sequence[Content], yes: str, no: str = "Cancel", *, yes_first: bool = False,

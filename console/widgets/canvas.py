@@ -22,7 +22,7 @@ def draw(segments: Sequence[Segment], width: int, height: int, x: Range, y: Rang
 
     What lies above or below the limits is drawn on them.
     """
-    segments = [inside for segment in segments if (inside := _inside(segment, x, y))[0]]
+    segments = [segment for segment in segments if len(segment[0])]
     if width < 1 or height < 1:
         return []
     if not segments:
@@ -51,12 +51,6 @@ def _fractions(values: Sequence[float], limits: Range) -> list[float]:
     if not span > 0:
         return [0.5] * len(values)
     return [min(max((value / 2 - low) / span, 0.0), 1.0) for value in values]
-
-
-def _inside(segment: Segment, x: Range, y: Range) -> Segment:
-    """The points within the x limits, moved to the nearest y limit where they are beyond one."""
-    kept = [(a, min(max(b, y[0]), y[1])) for a, b in zip(*segment, strict=True) if x[0] <= a <= x[1]]
-    return [a for a, _ in kept], [b for _, b in kept]
 
 
 def merge(below: str, above: str) -> str:

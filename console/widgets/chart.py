@@ -57,7 +57,8 @@ class Chart(Pane):
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
         self._view = ChartView()
-        self._drawn: tuple[object, list[list[tuple[str, str]]]] | None = None
+        self._drawn: tuple[object, _Cells] | None = None
+        self._styles: dict[str, Style] = {}
 
     @property
     def view(self) -> ChartView:
@@ -78,10 +79,15 @@ class Chart(Pane):
         if self._drawn is None or self._drawn[0] != key:
             self._drawn = (key, picture(self._view, width, height))
         rows = self._drawn[1]
-        base = self.rich_style
-        styles = {kind: base + self.get_component_rich_style(f"chart--{kind}") for kind in _KINDS}
-        segments = [Segment(text, styles[kind]) for text, kind in (rows[y] if y < len(rows) else [])]
-        return Strip(segments).adjust_cell_length(width, Style(bgcolor=base.bgcolor))
+        if not self._styles:
+            base = self.rich_style
+            self._styles = {kind: base + self.get_component_rich_style(f"chart--{kind}") for kind in _KINDS}
+        segments = [Segment(text, self._styles[kind]) for text, kind in (rows[y] if y < len(rows) else [])]
+        return Strip(segments).adjust_cell_length(width, self._styles[_LABEL])
+
+    def notify_style_update(self) -> None:
+        super().notify_style_update()
+        self._styles = {}
 
 
 def _mode(view: ChartView) -> str:
@@ -90,8 +96,8 @@ def _mode(view: ChartView) -> str:
 
 
 def dot_columns(width: int) -> int:
-    """How many points across a chart of this outer width can show: a little more than it has dots."""
-    return max(2 * width, 8)
+    """How many columns of dots a chart of this inner width has beside its labels."""
+    return max(2 * (width - 4), 8)
 
 
 def picture(view: ChartView, width: int, height: int) -> _Cells:

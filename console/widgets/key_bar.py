@@ -6,7 +6,6 @@ from textual import events
 from textual.app import ComposeResult
 from textual.content import Content
 from textual.widget import Widget
-from textual.widgets import Input, TextArea
 
 MOST = 8
 
@@ -29,7 +28,8 @@ class KeyBar(Widget):
         self.screen.bindings_updated_signal.subscribe(self, lambda screen: self.refresh())
 
     def render(self) -> Content:
-        typing = isinstance(self.screen.focused, (Input, TextArea))
+        focused = self.screen.focused
+        typing = focused is not None and focused.check_consume_key("a", "a")
         always = [("app.help_screen", "F1" if typing else "?", "help"), ("app.command_palette", "^p", "palette")]
         right = self._keys(always)
         width = self.size.width

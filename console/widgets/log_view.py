@@ -91,6 +91,7 @@ class LogView(Titled, ScrollView, can_focus=True):
         self._grew = time.monotonic()
         self._rows: tuple[object, list[tuple[int, int, str]]] = (None, [])
         self._moving = False
+        self._looks: dict[str, Style] = {}
 
     def open(self, name: str, source: ByteSource | None) -> None:
         """Show another log, from its end."""
@@ -253,6 +254,14 @@ class LogView(Titled, ScrollView, can_focus=True):
     def notify_style_update(self) -> None:
         super().notify_style_update()
         self._rows = (None, [])
+        self._looks.clear()
+
+    def _look(self, tone: str) -> Style:
+        """The style of one kind of text; found once until the theme or the focus changes."""
+        if tone not in self._looks:
+            base = self.rich_style
+            self._looks[tone] = base + self.get_component_rich_style(f"log--{tone}") if tone else base
+        return self._looks[tone]
 
     def _retitle(self) -> None:
         self.set_title(self._label, self.status(), "$foreground-muted" if self.following else "bold $text-warning")
@@ -277,7 +286,7 @@ class LogView(Titled, ScrollView, can_focus=True):
 
     def render_line(self, y: int) -> Strip:
         width = self._room.width
-        base = self.rich_style
+        base = self._look("")
         if not self.visible_lines:
             return self._blank(y, width, base)
         rows = self._visible_rows()
@@ -291,13 +300,13 @@ class LogView(Titled, ScrollView, can_focus=True):
         shown = strip.crop(left, left + width).adjust_cell_length(width, base)
         if strip.cell_length <= left + width:
             return shown
-        return Strip([*shown.crop(0, width - 1), Segment("›", base + self.get_component_rich_style("log--empty"))])
+        return Strip([*shown.crop(0, width - 1), Segment("›", self._look("empty"))])
 
     def _blank(self, y: int, width: int, base: Style) -> Strip:
         if y != self._room.height // 2:
             return Strip.blank(width, base)
         text = "no line matches" if self.filtering and self.total else self._empty
-        style = base + self.get_component_rich_style("log--empty")
+        style = self._look("empty")
         return Strip([Segment(set_cell_size(text.center(width), width), style)])
 
     def _visible_rows(self) -> list[tuple[int, int, str]]:
@@ -351,17 +360,17 @@ class LogView(Titled, ScrollView, can_focus=True):
         style = base
         for tone, pattern in _TONES:
             if pattern.search(text):
-                style = base + self.get_component_rich_style(f"log--{tone}")
+                style = self._look(tone)
                 break
         if line == self._current:
-            style += self.get_component_rich_style("log--current")
+            style += self._look("current")
         if self.pattern is None or self.inverse:
             return [Segment(text, style)]
         return self._marked(text, style)
 
     def _marked(self, text: str, style: Style) -> list[Segment]:
         assert self.pattern is not None
-        match_style = style + self.get_component_rich_style("log--match")
+        match_style = style + self._look("match")
         segments, at = [], 0
         for match in self.pattern.finditer(text):
             if match.end() > match.start():

@@ -12,7 +12,8 @@ from console.text import clean_line
 from console.widgets.numbers import bar, clock, grouped
 from console.widgets.states import STAGE
 
-_VERSIONS = ((True, True, 10), (False, True, 10), (False, False, 8), (False, False, 0))
+# Ever shorter: are finished stages named, how many waiting ones are, how wide is the bar
+_VERSIONS = ((True, 99, 10), (False, 99, 10), *((False, named, 8) for named in range(6, -1, -1)), (False, 0, 0))
 
 
 class StageStrip(Widget):
@@ -42,8 +43,8 @@ def strip(stages: Sequence[Stage], shown: str | None, width: int) -> Content:
         return Content.styled(" no run yet", "$foreground-muted")
     current = _current(stages)
     right = _progress(current)
-    for full_done, full_waiting, bar_width in _VERSIONS:
-        left = _left(stages, current, shown, full_done, full_waiting, bar_width)
+    for done_named, waiting_named, bar_width in _VERSIONS:
+        left = _left(stages, current, shown, done_named, waiting_named, bar_width)
         fill = width - left.cell_length - right.cell_length - 1
         if fill >= 1:
             return Content.assemble(left, " " * fill, right, " ")
@@ -58,13 +59,15 @@ def _current(stages: Sequence[Stage]) -> Stage | None:
     return None
 
 
-def _left(stages: Sequence[Stage], current: Stage | None, shown: str | None, full_done: bool, full_waiting: bool,
+def _left(stages: Sequence[Stage], current: Stage | None, shown: str | None, done_named: bool, waiting_named: int,
           bar_width: int) -> Content:
     parts: list[Content | tuple[str, str] | str] = [" "]
+    waiting = 0
     for stage in stages:
         glyph, colour = STAGE.get(stage.state, STAGE["waiting"])
         here = stage is current
-        named = here or stage.id == shown or (full_waiting if stage.state == "waiting" else full_done)
+        waiting += stage.state == "waiting"
+        named = here or stage.id == shown or (waiting <= waiting_named if stage.state == "waiting" else done_named)
         parts.append((glyph, colour))
         if named:
             style = "bold" if here else ("$foreground-muted" if stage.state == "waiting" else "")
