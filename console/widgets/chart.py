@@ -178,6 +178,8 @@ def _log_ticks(low: float, high: float, count: int) -> list[float]:
 def _x_axis(view: ChartView, limits: tuple[float, float], width: int) -> str:
     label = axis.label_of(view.x_axis)
     left, middle, right = (label((x - view.x_zero) * view.x_factor) for x in (limits[0], sum(limits) / 2, limits[1]))
+    if left == right:
+        return middle[:width].center(width)
     if len(left) + len(right) + 1 > width:
         return right[:width].rjust(width)
     line = left.ljust(width - len(right)) + right

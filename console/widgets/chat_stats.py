@@ -43,7 +43,7 @@ def _context(stats: Mapping[str, Any], model: Mapping[str, Any], width: int) -> 
     text = f" {used:,.0f} / {room:,.0f}"
     cells = max(min(width - 2 - len(text), 12), 0)
     full, rest = line_bar(used / room, cells)
-    lines = [Content.assemble("  ", (full, "$primary"), (rest, "$panel-lighten-2"), text)]
+    lines = [Content.assemble("  ", (full, "$primary"), (rest, "$foreground 18%"), text)]
     dropped = _number(stats, "dropped_turns")
     if dropped:
         lines.append(Content.styled(f"  {dropped:.0f} oldest turns left out", "$text-warning"))

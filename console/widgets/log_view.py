@@ -65,7 +65,7 @@ class LogView(Titled, ScrollView, can_focus=True):
                                    "log--empty"}
     DEFAULT_CSS = """
     LogView {
-        border: round $panel-lighten-2; border-title-color: $foreground; border-title-style: none;
+        border: round $foreground 22%; border-title-color: $foreground; border-title-style: none;
         scrollbar-size-vertical: 1; scrollbar-size-horizontal: 0;
         & .log--error { color: $text-error; }
         & .log--warning { color: $text-warning; }

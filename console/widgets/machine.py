@@ -52,7 +52,7 @@ def machine_summary(data: Mapping[str, Any]) -> str:
 def _gauge(label: str, share: float, text: str, width: int) -> Content:
     room = max(min(width - 11 - len(text) - 1, 12), 0)
     full, rest = line_bar(share, room)
-    return Content.assemble((label.ljust(11), "$foreground-muted"), (full, "$primary"), (rest, "$panel-lighten-2"),
+    return Content.assemble((label.ljust(11), "$foreground-muted"), (full, "$primary"), (rest, "$foreground 18%"),
                             " " * bool(room), text)
 
 
@@ -62,7 +62,7 @@ def _gpu(gpu: Mapping[str, Any], width: int) -> Content:
              f"{watts:4.0f}" if watts is not None else "   –",
              _cell(gpu, "util", "{:4.0f}%"), _cell(gpu, "mem_gb", "{:5.1f}"), _cell(gpu, "temp_c", "{:3.0f}")]
     full, rest = line_bar((watts or 0) / _FULL_POWER_W, 8)
-    return Content.assemble(words[0], " ", (full, "$primary"), (rest, "$panel-lighten-2"),
+    return Content.assemble(words[0], " ", (full, "$primary"), (rest, "$foreground 18%"),
                             " ", " ".join(words[1:]))
 
 

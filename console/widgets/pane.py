@@ -22,7 +22,7 @@ def title_line(left: Content | str, right: str, width: int, style: str = MUTED) 
         return left.truncate(max(width, 0), ellipsis=True)
     right = " · ".join(words)
     fill = width - left.cell_length - cell_len(right) - 2
-    return Content.assemble(left, (f" {'─' * fill} ", "not bold $panel-lighten-2"), (right, style))
+    return Content.assemble(left, (f" {'─' * fill} ", "not bold $foreground-disabled"), (right, style))
 
 
 class Titled:
@@ -50,7 +50,7 @@ class Pane(Titled, Widget):
 
     DEFAULT_CSS = """
     Pane {
-        border: round $panel-lighten-2;
+        border: round $foreground 22%;
         border-title-color: $foreground;
         border-title-style: none;
         &:focus, &:focus-within { border: round $accent; }

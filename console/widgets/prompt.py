@@ -24,7 +24,7 @@ class Prompt(Titled, TextArea):
     ]
     DEFAULT_CSS = """
     Prompt {
-        height: auto; max-height: 8; min-height: 3; border: round $panel-lighten-2; padding: 0 1;
+        height: auto; max-height: 8; min-height: 3; border: round $foreground 22%; padding: 0 1;
         scrollbar-size-vertical: 1;
     }
     Prompt:focus { border: round $accent; }

@@ -50,7 +50,7 @@ def _score(name: str, value: float, width: int) -> Content:
     room = max(min(width - 17 - 7, 14), 0)
     colour = "$text-success" if value >= 0.95 else ("$text-warning" if value >= 0.5 else "$text-error")
     full, rest = line_bar(value, room)
-    return Content.assemble(label.ljust(17), (full, colour), (rest, "$panel-lighten-2"), f" {value:6.1%}")
+    return Content.assemble(label.ljust(17), (full, colour), (rest, "$foreground 18%"), f" {value:6.1%}")
 
 
 def _best_bpb(evals: Sequence[Eval], stages: Sequence[Stage]) -> list[tuple[str, float]]:
