@@ -37,6 +37,8 @@ class Titled:
 
     def on_resize(self, event: events.Resize) -> None:
         self._frame_title()
+        widget = cast(Widget, self)
+        widget.call_after_refresh(widget.refresh)  # a title set while the layout changes may not reach the terminal
 
     def _frame_title(self) -> None:
         widget = cast(Widget, self)
