@@ -27,7 +27,8 @@ def state_line(detail: RunDetail, machine: str) -> Content:
         return Content.assemble(" ", (f"{glyph} {told}", colour), f"  {ago(alert.t)}", *way_out)
     if word == "finished":
         return Content.assemble(" ", *_sentence(word, state.text), *_next(state.next))
-    sign = f"last sign of life {ago(state.last_sign)}" if state.last_sign else clean_line(state.text, 200)
+    newest = max(state.last_sign or 0.0, detail.run.last_event or 0.0)
+    sign = f"last sign of life {ago(newest)}" if newest else clean_line(state.text, 200)
     attempt = f" · attempt {state.attempt}" if state.attempt > 1 else ""
     tail = f" · {machine}" if machine else ""
     return Content.assemble(" ", (RUN[word][0], RUN[word][1]), (f" {sign}{attempt}{tail}", "$foreground-muted"))

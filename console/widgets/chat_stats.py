@@ -56,7 +56,7 @@ def _model(model: Mapping[str, Any], width: int) -> list[Content]:
     return [
         pair("  size", f"{compact(_number(model, 'n_params') or 0)} weights", width),
         pair("  shape", f"{_of(model, 'n_layer', '{:.0f}')} layers × {_of(model, 'n_embd', '{:.0f}')}", width),
-        pair("  words", f"{_of(model, 'vocab_size', '{:,.0f}')} tokens", width),
+        pair("  vocab", f"{_of(model, 'vocab_size', '{:,.0f}')} tokens", width),
         pair("  memory", size(_number(model, "bytes")), width),
         pair("  on", clean_line(f"{model.get('device', '?')} · {model.get('dtype', '?')}", 30), width),
     ]
