@@ -5,6 +5,7 @@ Which curves and which stage are decided here; reading them is the reader's busi
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, TypeVar
@@ -141,7 +142,8 @@ class RunScreen(ConsoleScreen):
         hint = "power, not just util" if system and system.data.get("gpus") else ""
         self.query_one("#machine", TextPane).show("machine", hint, system.t if system else None,
                                                   lambda width: machine_lines(system.data if system else {}, width))
-        self.query_one("#saves", TextPane).show("checkpoints", f"{len(detail.checkpoints)} here", detail.checkpoints,
+        key = detail.checkpoints, int(time.time() / 20)  # the ages grow
+        self.query_one("#saves", TextPane).show("checkpoints", f"{len(detail.checkpoints)} here", key,
                                                 lambda width: checkpoint_lines(detail, width))
 
     def _show_log(self, detail: RunDetail) -> None:
