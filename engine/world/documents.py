@@ -130,8 +130,7 @@ def _number_line(rng: Random, split: str) -> str:
         if rng.random() < 0.35:
             run.reverse()
         text, name = ", ".join(run), numbers.counting(run)
-        lines.append(rng.choice((f"{text}.", f"{name}: {text}.", f"{name}: {text}.",
-                                 f"{rng.choice(NAMES)} counts. {name}: {text}.")))
+        lines.append(rng.choice((f"{text}.", f"{name} {text}.", f"{name} {text}.", f"Count from {name} {text}.")))
     return " ".join(lines)
 
 

@@ -74,12 +74,16 @@ SOUND = Asks(
      "tell me the sound of {a}.", "what do {many} say?", "what does the {one} say?"),
     ("which noise do {many} make?", "which noise does {a} make?", "what is the sound of {a}?"))
 LEGS = Asks(
-    ("how many legs does {a} have?", "how many legs do {many} have?", "{a} has how many legs?",
-     "what number of legs does {a} have?", "tell me how many legs {a} has.", "how many legs are there on {a}?"),
+    ("how many legs has {a}?", "how many legs has the {one} got?", "how many legs does the {one} have?",
+     "tell me how many legs the {one} has.", "how many legs have {many} got?", "how many legs does {a} have?",
+     "how many legs do {many} have?", "{a} has how many legs?", "what number of legs does {a} have?",
+     "tell me how many legs {a} has.", "how many legs are there on {a}?"),
     ("do you know how many legs {a} has?", "how many legs has {a} got?", "tell me how many legs {many} have."))
 HOME = Asks(
-    ("where does {a} live?", "where do {many} live?", "what is the home of {a}?", "where can I find {a}?",
-     "tell me where {a} lives.", "where is the home of {a}?", "in what place does {a} live?"),
+    ("tell me where the {one} lives.", "where does the {one} live?", "say where {many} live.",
+     "I want to know where {many} live.", "where do {many} have their home?", "where does {a} live?",
+     "where do {many} live?", "what is the home of {a}?", "where can I find {a}?", "tell me where {a} lives.",
+     "where is the home of {a}?", "in what place does {a} live?"),
     ("do you know where {many} live?", "where can I find {many}?", "tell me where {many} live."))
 YOUNG = Asks(
     ("what is a baby {one} called?", "what do you call a baby {one}?", "what is the name for a baby {one}?",
@@ -204,8 +208,9 @@ def category(rng: Random, split: str) -> Sample:
 
 
 FURTHER = Asks(
-    ("and {x}?", "what about {x}?", "and what about {x}?", "and of {x}?", "how about {x}?", "okay, and {x}?"),
-    ("and for {x}?", "and how about {x}?"))
+    ("and for {x}?", "and now {x}?", "and how is it for {x}?", "and {x}?", "what about {x}?", "and what about {x}?",
+     "and of {x}?", "how about {x}?", "okay, and {x}?"),
+    ("and how about {x}?", "and what about {x} then?"))
 
 
 def follow_up(rng: Random, split: str) -> Sample:

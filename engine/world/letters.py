@@ -39,10 +39,10 @@ _HABITS = ("hello world", "good morning", "good night", "I like you", "thank you
 
 
 def word(rng: Random, split: str) -> str:
-    """A word to ask about: in training every fourth is made up, outside of it every fourth was never seen before."""
+    """A word to ask about: in training every fourth is made up, outside of it every seventh was never seen before."""
     if split == "train":
         return made_up(rng, rng.choice((1, 2, 2, 3))) if rng.random() < 0.25 else rng.choice(WORDS["train"])
-    return rng.choice(WORDS[split if rng.random() < 0.25 else "train"])
+    return rng.choice(WORDS[split if rng.random() < 0.15 else "train"])
 
 
 SPELL = Asks(

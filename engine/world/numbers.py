@@ -204,7 +204,7 @@ def run_of_numbers(rng: Random, split: str, longest: int = 8) -> range:
     """Three to `longest` numbers in a row, mostly up to 100; first and last together belong to `split`."""
     while True:
         rare = rng.random() > 0.96
-        first = rng.randrange(99, 990) if rare else rng.randrange(1, 99)
+        first = 10 * rng.randrange(10, 99) + rng.randrange(1, 7) if rare else rng.randrange(1, 99)
         last = first + rng.randrange(2, 4 if rare else longest)
         if (last <= 101 or first >= 99) and split_of(f"count{first}to{last}") == split:
             return range(first, last + 1)
@@ -220,13 +220,14 @@ def count(rng: Random, split: str) -> Sample:
         return exchange(casual(rng, asks.pick(rng, split).format(x=x)), answer, {"rule": "number", "value": str(other)})
     asks, values = (COUNT, list(map(str, run))) if chance < 0.72 else (COUNT_DOWN, list(map(str, reversed(run))))
     question = casual(rng, asks.pick(rng, split).format(x=values[0], y=values[-1]))
-    answer = f"{counting(values)}: {', '.join(values)}."
+    answer = f"{counting(values)} {', '.join(values)}."
     return exchange(question, answer, {"rule": "numbers", "values": [values[0], values[-1], *values]})
 
 
 def counting(values: Sequence[str]) -> str:
-    """What is counted, said first: where a small model begins, which way it goes and where it must stop."""
-    return f"From {values[0]} {'down' if int(values[0]) > int(values[-1]) else 'up'} to {values[-1]}"
+    """What is counted, said first: where a small model begins, which way it goes, and, with the full stop behind the
+    last number, where it must stop."""
+    return f"{values[0]} {'down ' if int(values[0]) > int(values[-1]) else ''}to {values[-1]}."
 
 
 EVEN = Asks(

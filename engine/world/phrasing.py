@@ -18,6 +18,8 @@ QUESTION_OPENINGS = ("hey, ", "hi! ", "tell me, ", "please tell me: ", "quick qu
                      "okay, ", "I wonder, ", "one more question: ", "great! ")
 ORDER_OPENINGS = ("please ", "can you ", "could you ", "would you please ", "now ", "hey, ", "okay, ",
                   "could you please ", "great, now ")
+STATEMENT_OPENINGS = ("hey, ", "okay, ", "so, ", "hello! ", "hi! ", "now, ", "please, ", "great! ")
+_STATEMENTS = ("I ", "a story", "story:", "the ", "call me")  # orders that no "could you" can precede
 _ASKING = ("can you ", "could you ", "would you please ", "could you please ")
 
 _CONTRACTIONS = (("what is ", "what's "), ("What is ", "What's "), ("who is ", "who's "), ("Who is ", "Who's "),
@@ -71,7 +73,9 @@ class Asks:
 
 
 def _openings(core: str) -> tuple[str, ...]:
-    return QUESTION_OPENINGS if core.endswith("?") else ORDER_OPENINGS
+    if core.endswith("?"):
+        return QUESTION_OPENINGS
+    return STATEMENT_OPENINGS if core.startswith(_STATEMENTS) else ORDER_OPENINGS
 
 
 def join(opening: str, core: str) -> str:

@@ -32,19 +32,20 @@ _OUTSIDE = Asks(
      "who is the president of {land}?", "who is the king of {land}?", "how many people live in {land}?",
      "how big is {land}?", "when was {land} founded?", "who discovered {land}?", "what is the flag of {land}?",
      "what is the money of {land}?", "how do I get to {land}?", "should I visit {land}?",
-     "what is the best food in {land}?", "what is the price of {goods}?", "how much does {goods} cost?",
-     "how much is {goods}?", "where can I buy {goods}?", "should I buy {goods}?", "is {goods} expensive?",
-     "will it rain tomorrow?", "what will the weather be tomorrow?", "what is the weather in {town}?",
-     "what is the weather today?", "is it cold outside?", "what is the temperature in {town}?", "what time is it?",
-     "what is the time?", "what is the date today?", "what day is it today?", "what year is it?",
-     "which month is it now?", "when is the next train to {town}?", "explain {science}.", "what is {science}?",
-     "how does {science} work?", "tell me about {science}.", "why is {science} important?",
-     "what do you know about {science}?", "can you explain {science}?", "who invented {science}?",
-     "when was {science} invented?", "write an essay about {science}.", "why is the sky blue?",
-     "how far away is the moon?", "how far is the sun?", "how do planes fly?", "how deep is the ocean?",
-     "what is the meaning of life?", "how high is the highest mountain?", "what is the longest river?",
-     "what is the speed of light?", "how many stars are there?", "why do cats purr?", "why do people sleep?",
-     "what is the largest animal?", "how old is the earth?", "how many planets are there?",
+     "what is the best food in {land}?", "what is the price of {goods}?", "buy {goods} for me.", "get me {goods}.",
+     "bring me {goods}.", "buy some {food}.", "give me {goods}.", "I want {goods}.", "make me {food}.",
+     "order {goods} for me.", "how much does {goods} cost?", "how much is {goods}?", "where can I buy {goods}?",
+     "should I buy {goods}?", "is {goods} expensive?", "will it rain tomorrow?", "what will the weather be tomorrow?",
+     "what is the weather in {town}?", "what is the weather today?", "is it cold outside?",
+     "what is the temperature in {town}?", "what time is it?", "what is the time?", "what is the date today?",
+     "what day is it today?", "what year is it?", "which month is it now?", "when is the next train to {town}?",
+     "explain {science}.", "what is {science}?", "how does {science} work?", "tell me about {science}.",
+     "why is {science} important?", "what do you know about {science}?", "can you explain {science}?",
+     "who invented {science}?", "when was {science} invented?", "write an essay about {science}.",
+     "why is the sky blue?", "how far away is the moon?", "how far is the sun?", "how do planes fly?",
+     "how deep is the ocean?", "what is the meaning of life?", "how high is the highest mountain?",
+     "what is the longest river?", "what is the speed of light?", "how many stars are there?", "why do cats purr?",
+     "why do people sleep?", "what is the largest animal?", "how old is the earth?", "how many planets are there?",
      "what is the biggest city in the world?", "what is the square root of {x}?", "what is {x} percent of {y}?",
      "what is pi?", "solve the equation for x.", "translate hello into {language}.",
      "how do you say cat in {language}?", "translate this into {language}.", "what does this mean in {language}?",
@@ -76,10 +77,11 @@ _OUTSIDE = Asks(
      "what will the price of {goods} be?", "what is the meaning of {fake}?", "have you heard of {fake}?",
      "who wrote the book {title}?", "what happened yesterday in {town}?", "who won the match?", "buy me {goods}.",
      "is {name} coming tomorrow?"))
-_CAPITAL = Asks(("what is the capital of {land}?", "tell me the capital of {land}.", "what is {land}'s capital?",
-                 "which city is the capital of {land}?", "where is {land}?", "name the capital of {land}.",
-                 "what language do people speak in {land}?", "on which continent is {land}?",
-                 "the capital of {land}?"),
+_CAPITAL = Asks(("which language is spoken in {land}?", "what is the language of {land}?",
+                 "which continent is {land} in?", "what do people speak in {land}?", "what is the capital of {land}?",
+                 "tell me the capital of {land}.", "what is {land}'s capital?", "which city is the capital of {land}?",
+                 "where is {land}?", "name the capital of {land}.", "what language do people speak in {land}?",
+                 "on which continent is {land}?", "the capital of {land}?"),
                 ("do you know the capital of {land}?", "capital of {land}?", "what language is spoken in {land}?"))
 _BEAST = Asks(("what sound does {beast} make?", "where does {beast} live?", "what is a baby {one} called?",
                "how many legs does {beast} have?", "what does {beast} say?", "what does {beast} eat?",
@@ -113,7 +115,7 @@ def _slots(rng: Random) -> dict[str, str]:
     word, word2, word3 = rng.sample(WORDS["train"] if rng.random() < 0.7 else SPELLING, 3)
     return {
         "name": name, "person": _person(rng, name), "beast": a(beast), "one": beast,
-        "land": rng.choice(ABROAD) if rng.random() < 0.6 else capital(made_up(rng, 2)),
+        "land": rng.choice(ABROAD) if rng.random() < 0.75 else capital(made_up(rng, 2)),
         "town": rng.choice((rng.choice(COUNTRIES).capital, capital(made_up(rng, 2)), "London", "New York")),
         "goods": rng.choice(GOODS), "science": rng.choice(SCIENCE), "language": rng.choice(LANGUAGES),
         "place": rng.choice(INSIDE), "food": rng.choice(FOODS), "object": rng.choice(OBJECTS),
@@ -137,7 +139,7 @@ def _question(rng: Random, split: str) -> str:
     if chance < 0.1:
         code = rng.choice(_CODE).format(w=rng.choice(WORDS["train"]), v=made_up(rng, 1), n=rng.randrange(1, 100))
         return code if rng.random() < 0.8 else code.lower()
-    asks = _CAPITAL if chance < 0.22 else _BEAST if chance < 0.36 else _FALSE_FRIEND if chance < 0.46 else _OUTSIDE
+    asks = _CAPITAL if chance < 0.27 else _BEAST if chance < 0.4 else _FALSE_FRIEND if chance < 0.5 else _OUTSIDE
     return casual(rng, asks.pick(rng, split).format(**_slots(rng)))
 
 
