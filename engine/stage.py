@@ -86,7 +86,7 @@ class BaseTrain(Training):
 
 @dataclass(frozen=True)
 class BaseEval:
-    """Bits per byte on both splits, by kind of text, and a few samples."""
+    """Bits per byte on what was trained on and what was not, and a few samples."""
 
     device_type: str = opt("auto", "where to compute", choices=DEVICES)
     dtype: str = opt("auto", "precision", choices=DTYPES)
