@@ -30,6 +30,7 @@ class ChatSession:
         self.loaded: Mapping[str, Any] = {}
         self.doing = ""
         self._wanted: str | None = None  # a ref that was asked for before the list of models was read
+        self._picked = False  # by the person, so a newer model does not replace it
         self._waiting = False  # a question waits for its model
 
     # models
@@ -39,7 +40,7 @@ class ChatSession:
         self.models = tuple(models)
         if self._wanted is not None:
             self.use(self._wanted)
-        elif not self.conversation.turns and self.doing in ("", "ready"):
+        elif not self._picked and not self.conversation.turns and self.doing in ("", "ready"):
             newest = default_model(self.models)
             if newest is not None and (self.chosen is None or newest.ref != self.chosen.ref):
                 self._choose(newest)
@@ -49,6 +50,7 @@ class ChatSession:
         found = next((model for model in self.models if model.ref == ref), None)
         self._wanted = None if found else ref
         if found is not None and found.problem is None:
+            self._picked = True
             self._choose(found)
 
     def _choose(self, model: ModelInfo) -> None:
@@ -149,11 +151,12 @@ class ChatSession:
         return True
 
     def begin_anew(self) -> None:
-        """Forget what was said."""
+        """Forget what was said; the next words go to the newest model unless one was picked."""
         self.stop()
         count = self.conversation.count
         self.conversation = Conversation()
         self.conversation.count = count  # what the worker still says about an old answer belongs to nobody
+        self.know(self.models)
 
 
 def load_operation(model: ModelInfo) -> Operation:

@@ -13,6 +13,9 @@ from console.text import clean_line
 from console.widgets.numbers import clock, line_bar, short
 from console.widgets.text_pane import pair
 
+_TOTALS = ("/all", "/total", "/mean")
+_ONE_COLUMN = 14  # more kinds than this go side by side, without bars
+
 
 def scores(evals: Sequence[Eval]) -> dict[str, float]:
     """Newest score per task; tasks are the results with a slash in their name, such as chat/capital."""
@@ -28,6 +31,8 @@ def card_lines(evals: Sequence[Eval], stages: Sequence[Stage], width: int) -> li
     """The card, best read top to bottom: how well it answers, how well it predicts, how long it took."""
     by_task = scores(evals)
     lines = [_score(name, value, width) for name, value in by_task.items()]
+    if len(lines) > _ONE_COLUMN:
+        lines = _two_columns(by_task, width)
     for name, value in _best_bpb(evals, stages):
         lines.append(pair(clean_line(name, 16), f"{short(value, 4)} bpb", width, 17))
     spent = sum(stage.seconds or 0 for stage in stages)
@@ -40,17 +45,37 @@ def headline(by_task: Mapping[str, float]) -> str:
     """One figure for a title: the total if there is one, else the mean."""
     if not by_task:
         return ""
-    total = next((v for k, v in by_task.items() if k.split("/")[-1] in ("all", "total", "mean")), None)
+    total = next((v for k, v in by_task.items() if k.endswith(_TOTALS)), None)
     value = total if total is not None else sum(by_task.values()) / len(by_task)
     return f"{value:.1%}"
 
 
+def _two_columns(by_task: Mapping[str, float], width: int) -> list[Content]:
+    """Two kinds per line; the total, if there is one, first and alone with its bar."""
+    items = list(by_task.items())
+    lines = [_score(*items.pop(0), width)] if items[0][0].endswith(_TOTALS) else []
+    half, column = -(-len(items) // 2), max(width // 2 - 1, 8)
+    for row in range(half):
+        pair_of = [items[i] for i in (row, row + half) if i < len(items)]
+        cells = [Content.assemble(_label(name, column - 7).ljust(column - 7), (f"{value:6.0%}", _colour(value)), " ")
+                 for name, value in pair_of]
+        lines.append(Content("  ").join(cells))
+    return lines
+
+
+def _label(name: str, limit: int) -> str:
+    return clean_line(name.split("/", 1)[-1].replace("_", " "), limit)
+
+
+def _colour(value: float) -> str:
+    return "$text-success" if value >= 0.95 else ("$text-warning" if value >= 0.5 else "$text-error")
+
+
 def _score(name: str, value: float, width: int) -> Content:
-    label = clean_line(name.split("/", 1)[-1].replace("_", " "), 16)
     room = max(min(width - 17 - 7, 14), 0)
-    colour = "$text-success" if value >= 0.95 else ("$text-warning" if value >= 0.5 else "$text-error")
     full, rest = line_bar(value, room)
-    return Content.assemble(label.ljust(17), (full, colour), (rest, "$foreground 18%"), f" {value:6.1%}")
+    bar = (full, _colour(value)), (rest, "$foreground 18%")
+    return Content.assemble(_label(name, 16).ljust(17), *bar, f" {value:6.1%}")
 
 
 def _best_bpb(evals: Sequence[Eval], stages: Sequence[Stage]) -> list[tuple[str, float]]:

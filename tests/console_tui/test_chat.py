@@ -145,6 +145,28 @@ def test_messages_leave_broken_answers_and_their_questions_out() -> None:
     ]
 
 
+def test_a_new_chat_takes_the_newest_model_unless_one_was_picked(world: Any) -> None:
+    from engine.catalog import list_models
+
+    run = world.run()
+    world.model(run, "base", 7)
+    session = ChatSession(ChatSettings(), lambda: None, lambda operation: None)
+    session.know(list_models(world.base))
+    assert session.chosen is not None and session.chosen.source == "base"
+    session.hear({"event": "ready"})
+    session.hear({"event": "loaded", "model": {"name": "x"}})
+    session.ask("hello")
+    world.model(run, "sft", 9)
+    session.know(list_models(world.base))
+    assert session.chosen.source == "base"
+    session.conversation.fail("x", "", "")
+    session.begin_anew()
+    assert session.chosen.source == "sft"
+    session.use(next(model.ref for model in session.models if model.source == "base"))
+    session.begin_anew()
+    assert session.chosen.source == "base"
+
+
 def test_words_about_an_old_answer_belong_to_nobody() -> None:
     sent: list[dict[str, Any]] = []
     session = ChatSession(ChatSettings(), lambda: None, sent.append)
