@@ -1,16 +1,44 @@
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from os import PathLike
+
+import numpy as np
+import numpy.typing as npt
+
+Progress = Callable[[int, float, int], object]  # documents, megabytes per second, merges
 
 class Tokenizer:
     """A byte-level BPE tokenizer. A new one knows the 256 bytes and GPT-4's split pattern."""
 
     def __init__(self) -> None: ...
+    @staticmethod
+    def from_ranks(pattern: str, ranks: Sequence[tuple[bytes, int]]) -> Tokenizer: ...
     @property
     def vocab_size(self) -> int: ...
     def train_from_iterator(
-        self, iterator: Iterable[str], vocab_size: int, buffer_size: int = 8192, pattern: str | None = None
+        self,
+        iterator: Iterable[str],
+        vocab_size: int,
+        buffer_size: int = 8192,
+        pattern: str | None = None,
+        *,
+        threads: int | None = None,
+        progress: Progress | None = None,
+    ) -> None: ...
+    def train_from_files(
+        self,
+        paths: Sequence[str | PathLike[str]],
+        vocab_size: int,
+        pattern: str | None = None,
+        threads: int | None = None,
+        progress: Progress | None = None,
+        text_column: str = "text",
+        errors: str = "strict",
     ) -> None: ...
     def get_pattern(self) -> str: ...
     def get_mergeable_ranks(self) -> list[tuple[bytes, int]]: ...
     def encode(self, text: str) -> list[int]: ...
     def batch_encode(self, texts: list[str]) -> list[list[int]]: ...
+    def encode_flat(
+        self, texts: list[str], before: Sequence[int] = (), after: Sequence[int] = (), threads: int | None = None
+    ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]: ...
     def decode(self, ids: list[int]) -> str: ...

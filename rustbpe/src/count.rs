@@ -1,67 +1,210 @@
 //! Counts equal chunks over many texts, so that training sees each distinct chunk once.
+//!
+//! Counting is bound by memory, not by arithmetic: a table of a million chunks is far larger than a cache. So each
+//! thread has a table of its own with the chunks' bytes inside it, and looks up a batch of chunks at a time: the first
+//! pass over the batch only touches the slots, and the processor waits for all of them at once.
+
+use std::hash::{BuildHasher, RandomState};
+use std::hint::black_box;
 
 use foldhash::HashMap;
 
+use crate::key::{EMPTY, Key, MAX_LEN};
 use crate::parallel::{Queue, share};
 use crate::split::{SplitError, Splitter};
 
-/// Chunk -> how often it occurred.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
+/// Chunks looked up together: enough to keep the memory busy, few enough for the processor to have all under way.
+const BATCH: usize = 48;
+
+/// The chunks of all texts so far and how often each occurred.
+#[derive(Debug)]
 pub struct ChunkCounts {
-    counts: HashMap<Box<str>, u64>,
+    /// One per thread. Until `finish`, a chunk may be in several.
+    tables: Vec<Table>,
+    seed: u64,
 }
 
 impl ChunkCounts {
-    /// Splits `texts` and adds their chunks, on all cores.
-    pub fn add_texts(&mut self, splitter: &Splitter, texts: &[String]) -> Result<(), SplitError> {
-        for part in share(texts.len(), |queue| Self::of_share(splitter, texts, queue)) {
-            self.merge(part?);
-        }
-        Ok(())
+    /// Counts on `threads` threads.
+    pub fn new(threads: usize) -> Self {
+        let seed = RandomState::new().hash_one(0);
+        Self { tables: (0..threads.max(1)).map(|_| Table::new(seed)).collect(), seed }
     }
 
-    /// The chunks of the texts that this thread gets hold of.
-    fn of_share(splitter: &Splitter, texts: &[String], queue: &Queue) -> Result<Self, SplitError> {
-        let splitter = splitter.clone();
-        let mut counts = Self::default();
-        while let Some(text) = queue.take().and_then(|i| texts.get(i)) {
-            counts.add_text(&splitter, text)?;
+    /// Splits `texts` and adds their chunks.
+    pub fn add_texts(&mut self, splitter: &Splitter, texts: &[&str]) -> Result<(), SplitError> {
+        let work = |table: &mut Table, queue: &Queue| {
+            let splitter = splitter.clone();
+            while let Some(text) = queue.take().and_then(|i| texts.get(i)) {
+                table.add_text(&splitter, text)?;
+            }
+            Ok(())
+        };
+        share(texts.len(), &mut self.tables, work).into_iter().collect()
+    }
+
+    /// Brings the threads' counts together; afterwards every chunk is in exactly one table.
+    ///
+    /// Thread i takes the i-th part of all hashes, which is the i-th part of every table.
+    pub fn finish(self) -> FinishedCounts {
+        let parts = self.tables.len();
+        if parts == 1 {
+            return FinishedCounts { tables: self.tables };
         }
-        Ok(counts)
+        // Another seed: chunks come in the order of the old hashes, and in a table by the same ones they would pile up.
+        let seed = self.seed.wrapping_add(1);
+        let mut merged: Vec<Table> = (0..parts).map(|_| Table::new(seed)).collect();
+        share(parts, &mut merged, |table, queue| {
+            while let Some(part) = queue.take() {
+                self.tables.iter().for_each(|other| table.take_part(other, part, parts));
+            }
+        });
+        FinishedCounts { tables: merged }
+    }
+}
+
+/// Every distinct chunk with its count.
+#[derive(Debug)]
+pub struct FinishedCounts {
+    tables: Vec<Table>,
+}
+
+impl FinishedCounts {
+    /// Gives `visit` each chunk and its count, in no particular order.
+    pub fn for_each(&self, mut visit: impl FnMut(&[u8], u64)) {
+        for table in &self.tables {
+            for slot in table.slots.iter().filter(|slot| !slot.key.is_empty()) {
+                let (bytes, len) = slot.key.bytes();
+                visit(&bytes[..len], slot.count);
+            }
+            table.long.iter().for_each(|(chunk, &count)| visit(chunk, count));
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Slot {
+    key: Key,
+    count: u64,
+}
+
+/// Open addressing with linear probing, at most two thirds full.
+#[derive(Debug)]
+struct Table {
+    slots: Vec<Slot>,
+    used: usize,
+    seed: u64,
+    /// 64 minus the binary logarithm of the number of slots: the high bits of a hash say where to look.
+    shift: u32,
+    /// Chunks that are too long for a key: one in fifty or less.
+    long: HashMap<Box<[u8]>, u64>,
+}
+
+impl Table {
+    fn new(seed: u64) -> Self {
+        const BITS: u32 = 14;
+        let slots = vec![Slot { key: EMPTY, count: 0 }; 1 << BITS];
+        Self { slots, used: 0, seed, shift: u64::BITS - BITS, long: HashMap::default() }
     }
 
     fn add_text(&mut self, splitter: &Splitter, text: &str) -> Result<(), SplitError> {
-        splitter.for_each_chunk(text, |chunk| self.add(chunk, 1))
+        let mut batch = [(EMPTY, 0, 1); BATCH];
+        let mut waiting = 0;
+        splitter.for_each_chunk(text, |start, end| {
+            if end - start > MAX_LEN {
+                return self.add_long(&text.as_bytes()[start..end], 1);
+            }
+            let key = Key::new(text.as_bytes(), start, end);
+            batch[waiting] = (key, key.hash(self.seed), 1);
+            waiting += 1;
+            if waiting == BATCH {
+                self.add_batch(&batch);
+                waiting = 0;
+            }
+        })?;
+        self.add_batch(&batch[..waiting]);
+        Ok(())
     }
 
-    fn add(&mut self, chunk: &str, times: u64) {
-        match self.counts.get_mut(chunk) {
+    /// Adds (chunk, hash, times) of each.
+    #[inline(always)]
+    fn add_batch(&mut self, batch: &[(Key, u64, u64)]) {
+        let touched = batch.iter().fold(0, |sum, (_, hash, _)| sum ^ self.slots[self.home(*hash)].count);
+        black_box(touched);
+        for &(key, hash, times) in batch {
+            self.add(key, hash, times);
+        }
+    }
+
+    fn home(&self, hash: u64) -> usize {
+        (hash >> self.shift) as usize
+    }
+
+    #[inline(always)]
+    fn add(&mut self, key: Key, hash: u64, times: u64) {
+        let mut at = self.home(hash);
+        loop {
+            let slot = &mut self.slots[at];
+            if slot.key == key {
+                slot.count += times;
+                return;
+            }
+            if slot.key.is_empty() {
+                *slot = Slot { key, count: times };
+                self.used += 1;
+                if self.used * 3 > self.slots.len() * 2 {
+                    self.grow();
+                }
+                return;
+            }
+            at = (at + 1) & (self.slots.len() - 1);
+        }
+    }
+
+    #[cold]
+    fn grow(&mut self) {
+        let larger = vec![Slot { key: EMPTY, count: 0 }; self.slots.len() * 2];
+        let old = std::mem::replace(&mut self.slots, larger);
+        self.shift -= 1;
+        self.used = 0;
+        for slot in old.into_iter().filter(|slot| !slot.key.is_empty()) {
+            self.add(slot.key, slot.key.hash(self.seed), slot.count);
+        }
+    }
+
+    fn add_long(&mut self, chunk: &[u8], times: u64) {
+        match self.long.get_mut(chunk) {
             Some(count) => *count += times,
-            None => _ = self.counts.insert(chunk.into(), times),
+            None => _ = self.long.insert(chunk.into(), times),
         }
     }
 
-    fn merge(&mut self, other: Self) {
-        if self.counts.is_empty() {
-            self.counts = other.counts;
-            return;
+    /// Adds what `other` has counted of the hashes in part `part` of `parts`.
+    fn take_part(&mut self, other: &Self, part: usize, parts: usize) {
+        let belongs = |hash: u64| ((u128::from(hash) * parts as u128) >> 64) as usize == part;
+        let size = other.slots.len();
+        let (first, end) = (size * part / parts, size * (part + 1) / parts);
+        // A chunk stands at its home or behind it, at the latest where the next gap is.
+        let mut at = first;
+        let (mut batch, mut waiting) = ([(EMPTY, 0, 0); BATCH], 0);
+        while at < end || (!other.slots[at % size].key.is_empty() && at < first + size) {
+            let Slot { key, count } = other.slots[at % size];
+            at += 1;
+            if !key.is_empty() && belongs(key.hash(other.seed)) {
+                batch[waiting] = (key, key.hash(self.seed), count);
+                waiting += 1;
+            }
+            if waiting == BATCH {
+                self.add_batch(&batch);
+                waiting = 0;
+            }
         }
-        for (chunk, times) in other.counts {
-            *self.counts.entry(chunk).or_insert(0) += times;
+        self.add_batch(&batch[..waiting]);
+        for (chunk, &count) in &other.long {
+            if belongs(foldhash::fast::FixedState::with_seed(self.seed).hash_one(chunk)) {
+                self.add_long(chunk, count);
+            }
         }
-    }
-
-    pub fn len(&self) -> usize {
-        self.counts.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.counts.is_empty()
-    }
-
-    /// The distinct chunks as byte strings with their counts, in no particular order.
-    pub fn iter(&self) -> impl Iterator<Item = (&[u8], u64)> {
-        self.counts.iter().map(|(chunk, &times)| (chunk.as_bytes(), times))
     }
 }
 
@@ -70,34 +213,44 @@ mod tests {
     use super::*;
     use crate::split::GPT4_PATTERN;
 
-    fn count(texts: &[&str]) -> Vec<(Vec<u8>, u64)> {
-        let texts: Vec<String> = texts.iter().map(|t| (*t).to_string()).collect();
-        let mut counts = ChunkCounts::default();
-        counts.add_texts(&Splitter::new(GPT4_PATTERN).unwrap(), &texts).unwrap();
-        let mut rows: Vec<_> = counts.iter().map(|(chunk, n)| (chunk.to_vec(), n)).collect();
+    fn count(texts: &[&str], threads: usize) -> Vec<(Vec<u8>, u64)> {
+        let mut counts = ChunkCounts::new(threads);
+        counts.add_texts(&Splitter::new(GPT4_PATTERN).unwrap(), texts).unwrap();
+        let mut rows = Vec::new();
+        counts.finish().for_each(|chunk, n| rows.push((chunk.to_vec(), n)));
         rows.sort();
         rows
     }
 
     #[test]
     fn counts_over_all_texts() {
-        assert_eq!(count(&["a a", "a", ""]), [(b" a".to_vec(), 1), (b"a".to_vec(), 2)]);
+        assert_eq!(count(&["a a", "a", ""], 1), [(b" a".to_vec(), 1), (b"a".to_vec(), 2)]);
     }
 
     #[test]
     fn threads_do_not_change_the_counts() {
-        let texts: Vec<String> = (0..500).map(|i| format!("text number {} of {}", i % 7, i % 3)).collect();
-        let splitter = Splitter::new(GPT4_PATTERN).unwrap();
-        let (mut together, mut one_by_one) = (ChunkCounts::default(), ChunkCounts::default());
-        together.add_texts(&splitter, &texts).unwrap();
-        texts.iter().for_each(|t| one_by_one.add_text(&splitter, t).unwrap());
-        assert_eq!(together, one_by_one);
+        let texts: Vec<String> =
+            (0..3000).map(|i| format!("text{} number {i} of averyveryverylongword{}", i % 7, i % 3)).collect();
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let alone = count(&texts, 1);
+        for threads in 2..6 {
+            assert_eq!(count(&texts, threads), alone);
+        }
+    }
+
+    #[test]
+    fn the_table_grows_and_forgets_nothing() {
+        let text: String =
+            (0..200_000_u32).map(|i| format!(" w{}", char::from_u32(0x4E00 + i % 20_000).unwrap())).collect();
+        let rows = count(&[&text], 3);
+        assert_eq!(rows.len(), 20_000);
+        assert!(rows.iter().all(|(_, n)| *n == 10));
     }
 
     #[test]
     fn an_error_in_one_thread_is_the_outcome() {
-        let texts = vec!["b".to_string(), "a".repeat(40_000)];
+        let runaway = "a".repeat(40_000);
         let splitter = Splitter::new(r"(?:(?=a)a|a)*b(?<=c)").unwrap();
-        assert!(ChunkCounts::default().add_texts(&splitter, &texts).is_err());
+        assert!(ChunkCounts::new(2).add_texts(&splitter, &["b", &runaway]).is_err());
     }
 }

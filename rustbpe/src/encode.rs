@@ -1,38 +1,49 @@
-//! Applies learned merges to a text, and turns ids back into bytes.
+//! Turns texts into ids and ids back into bytes.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Mutex, PoisonError};
 
-use foldhash::{HashMap, HashMapExt};
-
-use crate::Pair;
-use crate::parallel::{Queue, share};
+use crate::cache::{BATCH, Cache};
+use crate::key::{EMPTY, MAX_LEN};
+use crate::merge::{Merges, VocabularyError};
+use crate::parallel::share;
 use crate::split::{SplitError, Splitter};
+use crate::{BYTES, Pair};
 
-/// No neighbour on this side.
-const NONE: usize = usize::MAX;
+/// Bytes of text that a thread takes at a time.
+const SHARE: usize = 1 << 18;
 
-/// A trained tokenizer: immutable, so threads share it.
+/// A trained tokenizer: threads share it.
 #[derive(Debug)]
 pub struct Model {
     splitter: Splitter,
-    merges: HashMap<Pair, u32>,
     /// Bytes of each token, by id.
     tokens: Vec<Vec<u8>>,
+    merges: Merges,
+    /// A cache that knows the vocabulary and nothing else.
+    fresh: Cache,
+    /// Caches that no thread uses now; what they learned speeds up the next texts.
+    idle: Mutex<Vec<Cache>>,
+}
+
+/// Ids of the texts of one share, and where each text ends in them.
+type Share = (Vec<u32>, Vec<usize>);
+
+/// The ids of many texts in a row.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Flat {
+    /// In order; how they are cut has no meaning.
+    pub parts: Vec<Vec<u32>>,
+    /// Where each text ends in the row.
+    pub ends: Vec<usize>,
 }
 
 impl Model {
-    /// `merges` in the order learned. A merge of tokens that do not exist yet is ignored: training makes none.
-    pub fn new(splitter: Splitter, merges: &[Pair]) -> Self {
-        let mut tokens: Vec<Vec<u8>> = (0..=u8::MAX).map(|byte| vec![byte]).collect();
-        let mut ids = HashMap::with_capacity(merges.len());
-        for &(left, right) in merges {
-            let (Some(a), Some(b)) = (tokens.get(left as usize), tokens.get(right as usize)) else { continue };
-            let joined = [a.as_slice(), b.as_slice()].concat();
-            ids.insert((left, right), tokens.len() as u32);
-            tokens.push(joined);
-        }
-        Self { splitter, merges: ids, tokens }
+    /// `tokens` by id.
+    pub fn new(splitter: Splitter, tokens: Vec<Vec<u8>>) -> Result<Self, VocabularyError> {
+        let merges = Merges::new(&tokens)?;
+        let fresh = Cache::new(&tokens, RandomState::new().hash_one(0));
+        Ok(Self { splitter, tokens, merges, fresh, idle: Mutex::default() })
     }
 
     pub fn pattern(&self) -> &str {
@@ -45,34 +56,101 @@ impl Model {
     }
 
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, SplitError> {
-        self.encode_with(&self.splitter, text)
-    }
-
-    /// The ids of each text, on all cores.
-    pub fn batch_encode(&self, texts: &[String]) -> Result<Vec<Vec<u32>>, SplitError> {
-        let mut all = vec![Vec::new(); texts.len()];
-        for part in share(texts.len(), |queue| self.encode_share(texts, queue)) {
-            for (place, ids) in part? {
-                all[place] = ids;
-            }
-        }
-        Ok(all)
-    }
-
-    /// The places and ids of the texts that this thread gets hold of.
-    fn encode_share(&self, texts: &[String], queue: &Queue) -> Result<Vec<(usize, Vec<u32>)>, SplitError> {
-        let splitter = self.splitter.clone();
-        let mut part = Vec::new();
-        while let Some(place) = queue.take() {
-            part.push((place, self.encode_with(&splitter, &texts[place])?));
-        }
-        Ok(part)
-    }
-
-    fn encode_with(&self, splitter: &Splitter, text: &str) -> Result<Vec<u32>, SplitError> {
         let mut ids = Vec::with_capacity(text.len() / 3);
-        splitter.for_each_chunk(text, |chunk| self.encode_chunk(chunk.as_bytes(), &mut ids))?;
-        Ok(ids)
+        let mut cache = self.take_cache();
+        let outcome = self.encode_with(&self.splitter, &mut cache, text, &mut ids);
+        self.give_back(cache);
+        outcome.map(|()| ids)
+    }
+
+    /// The ids of each text between `before` and `after`, on `threads` threads.
+    pub fn encode_batch(
+        &self,
+        texts: &[&str],
+        before: &[u32],
+        after: &[u32],
+        threads: usize,
+    ) -> Result<Flat, SplitError> {
+        let shares = cut_shares(texts);
+        let mut caches: Vec<Cache> = (0..threads.clamp(1, shares.len().max(1))).map(|_| self.take_cache()).collect();
+        let outcome = share(shares.len(), &mut caches, |cache, queue| {
+            let splitter = self.splitter.clone();
+            let mut done = Vec::new();
+            while let Some(number) = queue.take() {
+                done.push((number, self.encode_share(&splitter, cache, shares[number], before, after)?));
+            }
+            Ok(done)
+        });
+        caches.into_iter().for_each(|cache| self.give_back(cache));
+        let mut parts: Vec<(usize, Share)> =
+            outcome.into_iter().collect::<Result<Vec<_>, SplitError>>()?.into_iter().flatten().collect();
+        parts.sort_unstable_by_key(|(number, _)| *number);
+        let mut flat = Flat::default();
+        let mut total = 0;
+        for (_, (ids, ends)) in parts {
+            flat.ends.extend(ends.iter().map(|end| total + end));
+            total += ids.len();
+            flat.parts.push(ids);
+        }
+        Ok(flat)
+    }
+
+    fn encode_share(
+        &self,
+        splitter: &Splitter,
+        cache: &mut Cache,
+        texts: &[&str],
+        before: &[u32],
+        after: &[u32],
+    ) -> Result<Share, SplitError> {
+        let mut ids = Vec::with_capacity(texts.iter().map(|text| text.len() / 3 + before.len() + after.len()).sum());
+        let mut ends = Vec::with_capacity(texts.len());
+        for text in texts {
+            ids.extend_from_slice(before);
+            self.encode_with(splitter, cache, text, &mut ids)?;
+            ids.extend_from_slice(after);
+            ends.push(ids.len());
+        }
+        Ok((ids, ends))
+    }
+
+    fn encode_with(
+        &self,
+        splitter: &Splitter,
+        cache: &mut Cache,
+        text: &str,
+        out: &mut Vec<u32>,
+    ) -> Result<(), SplitError> {
+        if cache.is_full() {
+            cache.clone_from(&self.fresh);
+        }
+        let mut batch = [(EMPTY, 0); BATCH];
+        let mut waiting = 0;
+        splitter.for_each_chunk(text, |start, end| {
+            let is_long = end - start > MAX_LEN;
+            if !is_long {
+                batch[waiting] = cache.key(text.as_bytes(), start, end);
+                waiting += 1;
+            }
+            if is_long || waiting == BATCH {
+                cache.encode_batch(&batch[..waiting], &self.merges, out);
+                waiting = 0;
+            }
+            if is_long {
+                cache.encode_long(&text.as_bytes()[start..end], &self.merges, out);
+            }
+        })?;
+        cache.encode_batch(&batch[..waiting], &self.merges, out);
+        Ok(())
+    }
+
+    fn take_cache(&self) -> Cache {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        idle.unwrap_or_else(|| self.fresh.clone())
+    }
+
+    fn give_back(&self, cache: Cache) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(cache);
     }
 
     /// The bytes of `ids` put together, or the first id that is no token.
@@ -83,72 +161,28 @@ impl Model {
         }
         Ok(bytes)
     }
-
-    /// Merges the neighbours whose token was learned first, leftmost first, until none can be merged.
-    ///
-    /// Tokens are a linked list over the chunk's bytes, so a merge costs O(log n), not a pass over the chunk.
-    fn encode_chunk(&self, chunk: &[u8], out: &mut Vec<u32>) {
-        let mut list = TokenList::new(chunk);
-        let mut heap = BinaryHeap::new();
-        for at in 0..chunk.len() {
-            self.offer(&list, at, &mut heap);
-        }
-        while let Some(Reverse((id, at))) = heap.pop() {
-            if self.merge_at(&list, at) != Some(id) {
-                continue; // one of the two was merged with another in the meantime
-            }
-            list.join(at, id);
-            self.offer(&list, list.left[at], &mut heap);
-            self.offer(&list, at, &mut heap);
-        }
-        out.extend(list.ids.into_iter().filter(|&id| id != GONE));
-    }
-
-    fn offer(&self, list: &TokenList, at: usize, heap: &mut BinaryHeap<Reverse<(u32, usize)>>) {
-        if let Some(id) = self.merge_at(list, at) {
-            heap.push(Reverse((id, at)));
-        }
-    }
-
-    /// The token that the one at `at` and its right neighbour make.
-    fn merge_at(&self, list: &TokenList, at: usize) -> Option<u32> {
-        let left = *list.ids.get(at)?;
-        let right = *list.ids.get(list.right[at])?;
-        self.merges.get(&(left, right)).copied()
-    }
 }
 
-/// An id that marks a place whose token was joined to its left neighbour.
-const GONE: u32 = u32::MAX;
-
-/// The tokens of one chunk; each sits at the place of its first byte.
-struct TokenList {
-    ids: Vec<u32>,
-    left: Vec<usize>,
-    right: Vec<usize>,
+/// The bytes of every token, by id, that `merges` make in the order learned.
+pub fn tokens_of(merges: &[Pair]) -> Vec<Vec<u8>> {
+    let mut tokens: Vec<Vec<u8>> = (0..BYTES).map(|byte| vec![byte as u8]).collect();
+    for &(left, right) in merges {
+        tokens.push([tokens[left as usize].as_slice(), &tokens[right as usize]].concat());
+    }
+    tokens
 }
 
-impl TokenList {
-    fn new(bytes: &[u8]) -> Self {
-        let n = bytes.len();
-        Self {
-            ids: bytes.iter().map(|&b| u32::from(b)).collect(),
-            left: (0..n).map(|i| i.checked_sub(1).unwrap_or(NONE)).collect(),
-            right: (0..n).map(|i| if i + 1 < n { i + 1 } else { NONE }).collect(),
+/// `texts` in pieces of about `SHARE` bytes.
+fn cut_shares<'a, 't>(texts: &'a [&'t str]) -> Vec<&'a [&'t str]> {
+    let (mut shares, mut first, mut bytes) = (Vec::new(), 0, 0);
+    for (i, text) in texts.iter().enumerate() {
+        bytes += text.len();
+        if bytes >= SHARE || i + 1 == texts.len() {
+            shares.push(&texts[first..=i]);
+            (first, bytes) = (i + 1, 0);
         }
     }
-
-    /// Makes the token at `at` and its right neighbour one token `id`.
-    fn join(&mut self, at: usize, id: u32) {
-        let gone = self.right[at];
-        let after = self.right[gone];
-        self.ids[at] = id;
-        self.ids[gone] = GONE;
-        self.right[at] = after;
-        if after != NONE {
-            self.left[after] = at;
-        }
-    }
+    shares
 }
 
 #[cfg(test)]
@@ -157,17 +191,7 @@ mod tests {
     use crate::split::GPT4_PATTERN;
 
     fn model(merges: &[Pair]) -> Model {
-        Model::new(Splitter::new(GPT4_PATTERN).unwrap(), merges)
-    }
-
-    /// The definition: merge the first of the earliest learned pairs, again and again.
-    fn slowly(model: &Model, chunk: &[u8]) -> Vec<u32> {
-        let mut ids: Vec<u32> = chunk.iter().map(|&b| u32::from(b)).collect();
-        loop {
-            let pairs = ids.windows(2).enumerate().filter_map(|(i, w)| Some((*model.merges.get(&(w[0], w[1]))?, i)));
-            let Some((id, at)) = pairs.min() else { return ids };
-            ids.splice(at..at + 2, [id]);
-        }
+        Model::new(Splitter::new(GPT4_PATTERN).unwrap(), tokens_of(merges)).unwrap()
     }
 
     #[test]
@@ -183,22 +207,34 @@ mod tests {
     }
 
     #[test]
-    fn equals_the_definition() {
-        let m = model(&[(97, 97), (256, 256), (97, 98), (257, 258), (98, 97), (258, 258), (256, 97)]);
-        for bits in 0..1u32 << 12 {
-            let chunk: Vec<u8> = (0..12).map(|i| if bits >> i & 1 == 0 { b'a' } else { b'b' }).collect();
-            let mut fast = Vec::new();
-            m.encode_chunk(&chunk, &mut fast);
-            assert_eq!(fast, slowly(&m, &chunk));
+    fn a_batch_is_its_texts_in_order() {
+        let m = model(&[(97, 98), (98, 97)]);
+        let texts: Vec<String> = (0..2000).map(|i| "ab ".repeat(i % 700)).collect();
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let expected: Vec<u32> =
+            texts.iter().flat_map(|t| [vec![7], m.encode(t).unwrap(), vec![8, 9]].concat()).collect();
+        for threads in 1..4 {
+            let flat = m.encode_batch(&texts, &[7], &[8, 9], threads).unwrap();
+            assert_eq!(flat.parts.concat(), expected);
+            assert_eq!(flat.ends.len(), texts.len());
+            assert_eq!(flat.ends.last(), Some(&expected.len()));
         }
+        assert_eq!(m.encode_batch(&[], &[7], &[], 2).unwrap(), Flat::default());
     }
 
     #[test]
-    fn a_batch_is_its_texts_in_order() {
-        let m = model(&[(97, 98), (98, 97)]);
-        let texts: Vec<String> = (0..100).map(|i| "ab".repeat(i)).collect();
-        let one_by_one: Vec<_> = texts.iter().map(|t| m.encode(t).unwrap()).collect();
-        assert_eq!(m.batch_encode(&texts).unwrap(), one_by_one);
+    fn what_is_remembered_is_what_was_found() {
+        let m = model(&[(97, 98), (256, 256), (32, 97)]);
+        let text = "ab abab aba averylongchunkthatfitsnokeyabab ab abab aba averylongchunkthatfitsnokeyabab";
+        let first = m.encode(text).unwrap();
+        assert_eq!(m.encode(text).unwrap(), first);
+        assert_eq!(m.decode(&first).unwrap(), text.as_bytes());
+    }
+
+    #[test]
+    fn a_long_chunk_takes_no_quadratic_time() {
+        let m = model(&[(97, 97), (256, 256), (257, 257)]);
+        assert_eq!(m.encode(&"a".repeat(2_000_000)).unwrap(), vec![258; 250_000]);
     }
 
     #[test]

@@ -1,20 +1,29 @@
 //! Byte-level BPE: learn merges from text, and apply them.
 //!
-//! The core is plain Rust in four files with one idea each, in the order the data takes:
+//! The core is plain Rust, each file one idea, in the order the data takes:
 //!
-//! - `split` cuts a text into chunks that no merge may cross;
-//! - `count` counts equal chunks over many texts, on several threads;
-//! - `train` learns merges from counted chunks;
-//! - `encode` applies learned merges to a text and turns ids back into bytes.
+//! - `split` cuts a text into chunks that no merge may cross: `scan` by hand, with the character `classes`, where the
+//!   pattern is a known one, else a regex engine;
+//! - `count` counts equal chunks over many texts, on several threads, by their `key`;
+//! - `train` learns merges from the counted chunks, which `words` holds;
+//! - `blocks` reads text files piece by piece;
+//! - `encode` turns texts into ids: `merge` one chunk, `cache` remembers it.
 //!
 //! `parallel` spreads work over the cores. `python` is the only file that knows of Python. No input makes this crate
 //! panic.
 
+pub mod blocks;
+mod cache;
+mod classes;
 pub mod count;
 pub mod encode;
-mod parallel;
+mod key;
+pub mod merge;
+pub mod parallel;
+mod scan;
 pub mod split;
 pub mod train;
+pub mod words;
 
 #[cfg(feature = "python")]
 mod python;

@@ -1,21 +1,28 @@
-//! Spreads work over the machine's cores.
+//! Spreads work over threads.
 
 use std::num::NonZero;
 use std::panic;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-/// Runs `work` on as many threads as there are cores (at most one per item) and returns what each returned.
+/// As many threads as the machine can run at once.
+pub fn cores() -> usize {
+    thread::available_parallelism().map_or(1, NonZero::get)
+}
+
+/// Runs `work` on one thread per element of `states` (at most one per item) and returns what each returned.
 ///
-/// Each gets the same queue of item numbers, so that a few long items do not leave the other threads idle.
-pub fn share<R: Send>(items: usize, work: impl Fn(&Queue) -> R + Sync) -> Vec<R> {
+/// All get the same queue of item numbers, so that a few long items do not leave the other threads idle.
+pub fn share<S: Send, R: Send>(items: usize, states: &mut [S], work: impl Fn(&mut S, &Queue) -> R + Sync) -> Vec<R> {
     let queue = Queue { next: AtomicUsize::new(0), items };
-    let threads = thread::available_parallelism().map_or(1, NonZero::get).min(items);
-    if threads <= 1 {
-        return vec![work(&queue)];
+    let threads = states.len().min(items.max(1));
+    let states = &mut states[..threads];
+    if let [only] = states {
+        return vec![work(only, &queue)];
     }
+    let (work, queue) = (&work, &queue);
     thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(|| work(&queue))).collect();
+        let workers: Vec<_> = states.iter_mut().map(|state| scope.spawn(move || work(state, queue))).collect();
         workers.into_iter().map(|w| w.join().unwrap_or_else(|cause| panic::resume_unwind(cause))).collect()
     })
 }
@@ -39,9 +46,10 @@ mod tests {
 
     #[test]
     fn every_item_is_handed_out_once() {
-        for n in [0, 1, 2, 1000] {
-            let parts = share(n, |queue| std::iter::from_fn(|| queue.take()).collect::<Vec<_>>());
-            let mut items = parts.concat();
+        for (n, threads) in [(0, 3), (1, 3), (2, 3), (1000, 1), (1000, 3)] {
+            let mut taken = vec![Vec::new(); threads];
+            share(n, &mut taken, |mine, queue| mine.extend(std::iter::from_fn(|| queue.take())));
+            let mut items = taken.concat();
             items.sort_unstable();
             assert_eq!(items, (0..n).collect::<Vec<_>>());
         }

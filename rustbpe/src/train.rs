@@ -1,195 +1,272 @@
 //! Learns merges: again and again, the most frequent pair of neighbours becomes a new token.
 //!
-//! Pair counts are kept up to date instead of being counted anew after each merge. A heap holds every pair with the
-//! count it had when it was pushed. Old pairs only ever lose occurrences (all that a merge creates contain its new id),
-//! so an entry at the top whose count still holds is the true maximum, and one whose count is out of date is pushed back.
+//! Why this is exact without keeping counts up to date. A pair's occurrences all appear at one moment: when the newer
+//! of its two tokens is made. From then on they only become fewer. So each pair gets one list of places, written once,
+//! and a heap holds it with its count at that time, which is never too low. When a pair comes to the top, its places
+//! are counted again; if that puts it behind another pair it goes back, else it is the true maximum.
+//!
+//! Most pairs are so rare that they are never merged. Those below a floor get no list. When no listed pair is at or
+//! above the floor any more, the floor is lowered and all pairs are counted anew, so a floor that was guessed too
+//! high costs time and nothing else.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::collections::hash_map::Entry as Slot;
 
-use foldhash::{HashMap, HashMapExt};
+use foldhash::HashMap;
 
-use crate::{BYTES, Pair};
+use crate::Pair;
+use crate::words::{GAP, TooLarge, Words};
 
-/// A distinct chunk: its tokens so far, and how often it occurs in the text.
-struct Word {
-    ids: Vec<u32>,
-    times: i64,
-}
-
-/// A pair's occurrences over the whole text, and the words that may contain it (some no longer do).
-#[derive(Default)]
-struct Occurrences {
-    count: i64,
-    words: Vec<u32>,
-}
-
-/// Highest count first; of equals, the smallest pair.
-type HeapEntry = (i64, Reverse<Pair>);
+/// Highest count first; of equals, the smallest pair. The last is the number of the pair's list of places.
+type HeapEntry = (u64, Reverse<Pair>, u32);
 
 struct Trainer {
-    words: Vec<Word>,
-    pairs: HashMap<Pair, Occurrences>,
+    words: Words,
     heap: BinaryHeap<HeapEntry>,
+    lists: Vec<Vec<u32>>,
+    left: Side,
+    right: Side,
+    /// Pairs that occur less often have no list.
+    floor: u64,
 }
 
 /// Up to `limit` merges in the order learned: merge number i makes token 256 + i. Fewer when no pair is left.
 ///
 /// `tick` is called before every merge with the number of merges so far; its error ends the training.
-pub fn learn_merges<'c, E>(
-    chunks: impl Iterator<Item = (&'c [u8], u64)>,
-    limit: u32,
-    mut tick: impl FnMut(u32) -> Result<(), E>,
-) -> Result<Vec<Pair>, E> {
-    let mut trainer = Trainer::new(chunks);
+pub fn learn_merges<E>(words: Words, limit: u32, mut tick: impl FnMut(u32) -> Result<(), E>) -> Result<Vec<Pair>, E> {
+    let mut trainer = Trainer::new(words, limit);
     let mut merges = Vec::new();
     for done in 0..limit {
         tick(done)?;
-        let Some(pair) = trainer.pop_most_frequent() else { break };
-        trainer.merge(pair, BYTES + done);
+        let Some((pair, places)) = trainer.pop_most_frequent() else { break };
+        trainer.merge(pair, &places);
         merges.push(pair);
     }
     Ok(merges)
 }
 
 impl Trainer {
-    fn new<'c>(chunks: impl Iterator<Item = (&'c [u8], u64)>) -> Self {
-        let words: Vec<Word> = chunks
-            .filter(|(bytes, _)| bytes.len() > 1)
-            .map(|(bytes, times)| Word { ids: bytes.iter().map(|&b| u32::from(b)).collect(), times: times as i64 })
-            .collect();
-        let mut pairs = HashMap::new();
-        for (index, word) in words.iter().enumerate() {
-            for pair in word.ids.windows(2) {
-                add(&mut pairs, (pair[0], pair[1]), word.times, index as u32);
-            }
-        }
-        let heap = pairs.iter().map(|(&pair, found): (_, &Occurrences)| (found.count, Reverse(pair))).collect();
-        Self { words, pairs, heap }
+    fn new(words: Words, limit: u32) -> Self {
+        let mut total = 0;
+        words.for_each_pair(|_, _, weight| total += weight);
+        // Word frequencies fall off such that the last merge's count is some multiple of this.
+        let floor = total / (u64::from(limit) + 1) / FLOOR_DIVISOR;
+        let mut trainer = Self {
+            words,
+            heap: BinaryHeap::new(),
+            lists: Vec::new(),
+            left: Side::default(),
+            right: Side::default(),
+            floor,
+        };
+        trainer.list_pairs();
+        trainer
     }
 
-    fn pop_most_frequent(&mut self) -> Option<Pair> {
-        while let Some((count, Reverse(pair))) = self.heap.pop() {
-            let now = self.pairs.get(&pair).map_or(0, |found| found.count);
-            if now == count {
-                return Some(pair);
-            }
-            if now > 0 {
-                self.heap.push((now, Reverse(pair)));
-            } else {
-                self.pairs.remove(&pair);
-            }
+    /// Counts all pairs anew and lists the places of those at or above the floor.
+    fn list_pairs(&mut self) {
+        let mut counts: HashMap<Pair, (u64, u32)> = HashMap::default();
+        self.words.for_each_pair(|_, pair, weight| {
+            let entry = counts.entry(pair).or_default();
+            *entry = (entry.0 + weight, entry.1 + 1);
+        });
+        counts.retain(|_, (count, _)| *count >= self.floor.max(1));
+        self.lists.clear();
+        self.heap.clear();
+        for (&pair, entry) in &mut counts {
+            let number = self.lists.len() as u32;
+            self.heap.push((entry.0, Reverse(pair), number));
+            self.lists.push(Vec::with_capacity(entry.1 as usize));
+            entry.1 = number;
         }
-        None
+        self.words.for_each_pair(|place, pair, _| {
+            if let Some(&(_, number)) = counts.get(&pair) {
+                self.lists[number as usize].push(place);
+            }
+        });
     }
 
-    /// Replaces `pair` by `new` in every word and brings the counts of all pairs around it up to date.
-    fn merge(&mut self, pair: Pair, new: u32) {
-        let Some(occurrences) = self.pairs.remove(&pair) else { return };
-        let mut created = Vec::new();
-        for index in occurrences.words {
-            let Word { ids, times } = &mut self.words[index as usize];
-            replace(ids, pair, new, |neighbours, change| {
-                let count = change * *times;
-                if change < 0 {
-                    subtract(&mut self.pairs, neighbours, count);
-                } else if add(&mut self.pairs, neighbours, count, index) {
-                    created.push(neighbours);
+    /// The pair to merge next, with its places in ascending order.
+    fn pop_most_frequent(&mut self) -> Option<(Pair, Vec<u32>)> {
+        loop {
+            let Some((_, Reverse(pair), number)) = self.heap.pop() else {
+                if self.floor <= 1 {
+                    return None;
                 }
-            });
+                self.floor /= 8;
+                self.list_pairs();
+                continue;
+            };
+            let mut places = std::mem::take(&mut self.lists[number as usize]);
+            let count = self.recount(pair, &mut places);
+            if count < self.floor.max(1) {
+                continue; // it cannot become more frequent; if it is needed, a lower floor finds it again
+            }
+            let entry = (count, Reverse(pair), number);
+            if self.heap.peek().is_none_or(|next| entry > *next) {
+                return Some((pair, places));
+            }
+            self.lists[number as usize] = places;
+            self.heap.push(entry);
         }
-        for pair in created {
-            match self.pairs.get(&pair) {
-                Some(found) if found.count > 0 => self.heap.push((found.count, Reverse(pair))),
-                _ => _ = self.pairs.remove(&pair), // came and went within this merge, as (X, a) in abab -> XX
+    }
+
+    /// Drops the places where the pair no longer is.
+    fn recount(&self, pair: Pair, places: &mut Vec<u32>) -> u64 {
+        let length = self.words.length(pair.0);
+        let mut count = 0;
+        places.retain(|&place| {
+            let weight = self.words.weight_at(place, pair, length);
+            count += weight;
+            weight > 0
+        });
+        count
+    }
+
+    /// Joins `pair` at all `places` and lists the pairs that come about.
+    fn merge(&mut self, pair: Pair, places: &[u32]) {
+        let length = self.words.length(pair.0);
+        let token = self.words.new_token(pair);
+        for &place in places {
+            let weight = self.words.weight_at(place, pair, length);
+            if weight == 0 {
+                continue; // the middle of a a a, when the first two have just been joined
+            }
+            let (left, right) = self.words.join(place, pair, token);
+            if left != GAP {
+                self.left.add(left, place - self.words.length(left), weight);
+            }
+            if right != GAP {
+                self.right.add(right, place, weight);
             }
         }
+        self.left.list(self.floor, &mut self.heap, &mut self.lists, |left| (left, token));
+        self.right.list(self.floor, &mut self.heap, &mut self.lists, |right| (token, right));
     }
 }
 
-/// Counts `pair` in word `index`. True when the pair was not known before.
-fn add(pairs: &mut HashMap<Pair, Occurrences>, pair: Pair, count: i64, index: u32) -> bool {
-    let (found, is_new) = match pairs.entry(pair) {
-        Slot::Occupied(slot) => (slot.into_mut(), false),
-        Slot::Vacant(slot) => (slot.insert(Occurrences::default()), true),
-    };
-    found.count += count;
-    if found.words.last() != Some(&index) {
-        found.words.push(index);
-    }
-    is_new
+/// The neighbours that a new token has on one side. Found by token id, not by hash: they are counted by the million.
+#[derive(Default)]
+struct Side {
+    /// By token id; all zero between two merges.
+    counts: Vec<(u64, u32)>,
+    seen: Vec<u32>,
+    /// (neighbour, place of the pair)
+    places: Vec<(u32, u32)>,
 }
 
-/// `count` is negative. The pair being merged is gone from the map already: nothing to do for it.
-fn subtract(pairs: &mut HashMap<Pair, Occurrences>, pair: Pair, count: i64) {
-    if let Some(found) = pairs.get_mut(&pair) {
-        found.count += count;
+impl Side {
+    #[inline(always)]
+    fn add(&mut self, neighbour: u32, place: u32, weight: u64) {
+        if self.counts.len() <= neighbour as usize {
+            self.counts.resize(neighbour as usize + 1, (0, 0));
+        }
+        let (count, times) = &mut self.counts[neighbour as usize];
+        if *times == 0 {
+            self.seen.push(neighbour);
+        }
+        (*count, *times) = (*count + weight, *times + 1);
+        self.places.push((neighbour, place));
+    }
+
+    /// Lists the pairs that reach the floor and forgets everything.
+    fn list(
+        &mut self,
+        floor: u64,
+        heap: &mut BinaryHeap<HeapEntry>,
+        lists: &mut Vec<Vec<u32>>,
+        pair: impl Fn(u32) -> Pair,
+    ) {
+        const NO_LIST: u32 = u32::MAX;
+        for &neighbour in &self.seen {
+            let (count, times) = &mut self.counts[neighbour as usize];
+            if *count < floor {
+                *times = NO_LIST;
+                continue;
+            }
+            heap.push((*count, Reverse(pair(neighbour)), lists.len() as u32));
+            lists.push(Vec::with_capacity(*times as usize));
+            *times = lists.len() as u32 - 1;
+        }
+        for (neighbour, place) in self.places.drain(..) {
+            let (_, number) = self.counts[neighbour as usize];
+            if number != NO_LIST {
+                lists[number as usize].push(place);
+            }
+        }
+        for neighbour in self.seen.drain(..) {
+            self.counts[neighbour as usize] = (0, 0);
+        }
     }
 }
 
-/// Replaces each `pair` in `ids` by `new`, left to right, in place. Tells `changed` each pair of neighbours that went
-/// away (-1) and each that appeared (+1); the sum of all calls is the exact difference between before and after.
-///
-/// a b c, (a, b) -> X:  (a, b) -1, (b, c) -1, (X, c) +1
-fn replace(ids: &mut Vec<u32>, pair: Pair, new: u32, mut changed: impl FnMut(Pair, i64)) {
-    let (mut read, mut write) = (0, 0);
-    while read < ids.len() {
-        if ids[read] != pair.0 || ids.get(read + 1) != Some(&pair.1) {
-            ids[write] = ids[read];
-            (read, write) = (read + 1, write + 1);
-            continue;
-        }
-        changed(pair, -1);
-        if write > 0 {
-            let left = ids[write - 1];
-            changed((left, pair.0), -1);
-            changed((left, new), 1);
-        }
-        if let Some(&right) = ids.get(read + 2) {
-            changed((pair.1, right), -1);
-            changed((new, right), 1);
-        }
-        ids[write] = new;
-        (read, write) = (read + 2, write + 1);
-    }
-    ids.truncate(write);
+const FLOOR_DIVISOR: u64 = 16;
+
+/// All chunks of a text as words for training.
+pub fn words_of(for_each: impl FnOnce(&mut dyn FnMut(&[u8], u64))) -> Result<Words, TooLarge> {
+    let (mut words, mut outcome) = (Words::default(), Ok(()));
+    for_each(&mut |chunk, times| outcome = outcome.and_then(|()| words.push(chunk, times)));
+    outcome.map(|()| words)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
     use std::convert::Infallible;
 
+    fn words(chunks: &[(&str, u64)]) -> Words {
+        words_of(|visit| chunks.iter().for_each(|&(c, n)| visit(c.as_bytes(), n))).unwrap()
+    }
+
     fn learn(chunks: &[(&str, u64)], limit: u32) -> Vec<Pair> {
-        learn_merges(chunks.iter().map(|&(c, n)| (c.as_bytes(), n)), limit, |_| Ok::<(), Infallible>(())).unwrap()
+        learn_merges(words(chunks), limit, |_| Ok::<(), Infallible>(())).unwrap()
     }
 
-    fn pair_counts(ids: &[u32]) -> BTreeMap<Pair, i64> {
-        let mut counts = BTreeMap::new();
-        ids.windows(2).for_each(|w| *counts.entry((w[0], w[1])).or_insert(0) += 1);
-        counts
-    }
-
-    #[test]
-    fn replace_reports_the_exact_difference() {
-        for text in ["", "a", "ab", "abc", "aaa", "aaaa", "aaaaa", "ababab", "xabyab", "abab", "aabaab"] {
-            for pair in [(97, 98), (97, 97), (98, 97)] {
-                let mut ids: Vec<u32> = text.bytes().map(u32::from).collect();
-                let mut counts = pair_counts(&ids);
-                replace(&mut ids, pair, 256, |p, change| *counts.entry(p).or_insert(0) += change);
-                counts.retain(|_, n| *n != 0);
-                assert_eq!(counts, pair_counts(&ids), "{text} {pair:?}");
+    /// The definition: count all pairs, replace the best everywhere, left to right, and again.
+    fn learn_slowly(chunks: &[(&str, u64)], limit: u32) -> Vec<Pair> {
+        let mut rows: Vec<(Vec<u32>, u64)> =
+            chunks.iter().map(|&(c, n)| (c.bytes().map(u32::from).collect(), n)).collect();
+        let mut merges = Vec::new();
+        for done in 0..limit {
+            let mut counts = std::collections::BTreeMap::new();
+            for (ids, n) in &rows {
+                ids.windows(2).for_each(|w| *counts.entry((w[0], w[1])).or_insert(0) += n);
             }
+            let Some((&pair, _)) = counts.iter().min_by_key(|&(pair, n)| (Reverse(*n), *pair)) else { break };
+            for (ids, _) in &mut rows {
+                let mut at = 0;
+                while at + 1 < ids.len() {
+                    if (ids[at], ids[at + 1]) == pair {
+                        ids.splice(at..at + 2, [256 + done]);
+                    }
+                    at += 1;
+                }
+            }
+            merges.push(pair);
         }
+        merges
     }
 
     #[test]
-    fn replaces_left_to_right_without_overlap() {
-        let mut ids = vec![97; 5];
-        replace(&mut ids, (97, 97), 256, |_, _| {});
-        assert_eq!(ids, [256, 256, 97]);
+    fn equals_the_definition() {
+        let mut state = 1_u64;
+        let mut random = move |n: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % n
+        };
+        for round in 0..600 {
+            let texts: Vec<(String, u64)> = (0..random(12))
+                .map(|_| {
+                    let letters = 1 + random(3 + round % 4) as usize;
+                    let word =
+                        (0..random(24)).map(|_| ["a", "b", "c", "d", "é"][random(letters as u64 + 1) as usize % 5]);
+                    (word.collect(), 1 + random(20) * random(20))
+                })
+                .collect();
+            let chunks: Vec<(&str, u64)> = texts.iter().map(|(text, n)| (text.as_str(), *n)).collect();
+            let limit = 1 + random(60) as u32;
+            assert_eq!(learn(&chunks, limit), learn_slowly(&chunks, limit), "{chunks:?}");
+        }
     }
 
     #[test]
@@ -214,10 +291,22 @@ mod tests {
     }
 
     #[test]
+    fn a_floor_that_is_too_high_is_lowered() {
+        let chunks = [("abab", 1_000_000), ("cd", 40), ("ce", 3), ("xyz", 1)];
+        let mut trainer = Trainer::new(words(&chunks), 3);
+        assert!(trainer.floor > 40);
+        let mut merges = Vec::new();
+        while let Some((pair, places)) = trainer.pop_most_frequent() {
+            trainer.merge(pair, &places);
+            merges.push(pair);
+        }
+        assert_eq!(merges, learn_slowly(&chunks, 20));
+    }
+
+    #[test]
     fn tick_counts_merges_and_its_error_ends_the_training() {
         let mut seen = Vec::new();
-        let chunks = [(b"abcdefgh".as_slice(), 1)];
-        let outcome = learn_merges(chunks.into_iter(), 9, |done| {
+        let outcome = learn_merges(words(&[("abcdefgh", 1)]), 9, |done| {
             seen.push(done);
             if done == 2 { Err("stop") } else { Ok(()) }
         });

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
+from itertools import pairwise
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import tiktoken
 from hypothesis import given, settings
@@ -80,9 +82,63 @@ def test_one_long_chunk_takes_no_quadratic_time(trained: rustbpe.Tokenizer,
     assert time.monotonic() - started < 10
 
 
-def test_a_run_of_white_space_that_the_pattern_cannot_take_is_an_error(trained: rustbpe.Tokenizer) -> None:
-    with pytest.raises(ValueError, match="failed on a text"):
-        trained.encode(" " * 5_000_000)
+@pytest.mark.parametrize("run", [" ", "\n", "\u3000", "'", "9", "\t \n"])
+def test_a_run_that_tiktoken_cannot_take(trained: rustbpe.Tokenizer, run: str) -> None:
+    text = "a" + run * (3_000_000 // len(run)) + "b"
+    assert trained.decode(trained.encode(text)) == text
+
+
+def test_flat_is_the_lists_in_a_row(trained: rustbpe.Tokenizer, prose: list[str]) -> None:
+    texts = ["", *prose, "a", "", "a" * 1000] * 20
+    for threads in (None, 1, 3):
+        ids, offsets = trained.encode_flat(texts, [7], [8, 9], threads)
+        assert (ids.dtype, offsets.dtype) == (np.uint32, np.int64)
+        assert ids.flags.writeable
+        rows = [ids[start:end].tolist() for start, end in pairwise(offsets)]
+        assert rows == [[7, *trained.encode(text), 8, 9] for text in texts]
+    ids, offsets = trained.encode_flat([])
+    assert (ids.tolist(), offsets.tolist()) == ([], [0])
+
+
+def test_a_batch_names_what_is_no_text(trained: rustbpe.Tokenizer) -> None:
+    for encode in (trained.batch_encode, trained.encode_flat):
+        with pytest.raises(TypeError, match=r"item 1 of the list .*int"):
+            encode(["a", 1])
+        with pytest.raises(UnicodeEncodeError, match="surrogate"):
+            encode(["a", "\ud800"])
+    with pytest.raises(ValueError, match="threads is 0"):
+        trained.encode_flat(["a"], threads=0)
+
+
+def test_known_ranks_make_the_same_tokenizer(trained: rustbpe.Tokenizer, prose: list[str]) -> None:
+    again = rustbpe.Tokenizer.from_ranks(trained.get_pattern(), trained.get_mergeable_ranks())
+    assert again.get_mergeable_ranks() == trained.get_mergeable_ranks()
+    assert again.batch_encode(prose) == trained.batch_encode(prose)
+
+
+singles = [(bytes([i]), i) for i in range(256)]
+
+
+@pytest.mark.parametrize(("ranks", "words"), [
+    (singles[1:], "item 0 .* id 0"),
+    (singles[:-1], "single byte 255"),
+    ([*singles, (b"ab", 257)], "item 256 .* id 256"),
+    ([*singles, (b"a", 256)], "tokens 97 and 256"),
+    ([*singles, (b"", 256)], "token 256 has no bytes"),
+])
+def test_refuses_ranks_that_are_no_vocabulary(ranks: list[tuple[bytes, int]], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        rustbpe.Tokenizer.from_ranks(r"\w+", ranks)
+
+
+@settings(max_examples=100, deadline=None)
+@given(learned=st.lists(st.text(alphabet="ab ", min_size=2, max_size=6), unique=True, max_size=30),
+       text=st.text(alphabet="ab ", max_size=150))
+def test_any_ranks_encode_as_in_tiktoken(slow_bpe: SimpleNamespace, learned: list[str], text: str) -> None:
+    """Also tokens that no training would make: without parts, or in an order that hides them."""
+    ranks = [*singles, *((token.encode(), 256 + i) for i, token in enumerate(learned))]
+    theirs = tiktoken.Encoding("t", pat_str=slow_bpe.pattern, mergeable_ranks=dict(ranks), special_tokens={})
+    assert rustbpe.Tokenizer.from_ranks(slow_bpe.pattern, ranks).encode(text) == theirs.encode_ordinary(text)
 
 
 def test_encoding_goes_on_while_another_thread_trains(trained: rustbpe.Tokenizer, prose: list[str]) -> None:

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -147,7 +149,7 @@ def test_the_iterator_may_use_the_tokenizer_being_trained() -> None:
 
 def test_other_threads_run_while_it_trains(prose: list[str]) -> None:
     ticks, done = 0, threading.Event()
-    documents = prose * 200
+    documents = prose * 4000
 
     def work() -> None:
         rustbpe.Tokenizer().train_from_iterator(documents, 2000, len(documents))
@@ -182,3 +184,89 @@ def test_a_signal_ends_the_training(prose: list[str]) -> None:
     finally:
         timer.cancel()
         signal.signal(signal.SIGUSR1, previous)
+
+
+# ---- from files
+
+
+def learn_files(paths: list[Path], vocab_size: int = 400, **settings: object) -> rustbpe.Tokenizer:
+    tokenizer = rustbpe.Tokenizer()
+    tokenizer.train_from_files(paths, vocab_size, **settings)
+    return tokenizer
+
+
+def test_files_give_what_their_texts_give(prose: list[str], tmp_path: Path) -> None:
+    expected = tokens(learn(prose * 3, 400))
+    table = pa.table({"body": prose})
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=7)
+    (tmp_path / "b.jsonl").write_text("".join(json.dumps({"body": text}) + "\n\n" for text in prose))
+    (tmp_path / "c.txt").write_bytes("".join(prose).encode())
+    paths = [tmp_path / name for name in ("a.parquet", "b.jsonl", "c.txt")]
+    assert tokens(learn_files(paths, text_column="body", threads=3)) == expected
+    assert tokens(learn_files([str(path) for path in paths], text_column="body")) == expected
+
+
+def test_a_text_file_is_one_text_though_it_is_read_in_blocks(tmp_path: Path) -> None:
+    text = "".join(f"{'  ' * (i % 3)}line {i % 1009}\r\n{'!' * (i % 2)}\n\n" for i in range(200_000))
+    (tmp_path / "big").write_text(text, newline="")
+    assert tokens(learn_files([tmp_path / "big"], 500)) == tokens(learn([text], 500))
+
+
+@pytest.mark.parametrize(("name", "content", "error", "words"), [
+    ("a.txt", b"ab\ncd\xff\n", ValueError, r"a\.txt: invalid UTF-8 at byte 5"),
+    ("a.jsonl", b'{"text": "ab"}\n{"text": "\xc3"}\n', ValueError, r"a\.jsonl: invalid UTF-8 at byte 25"),
+    ("a.jsonl", b'{"text": "ab"}\n{"text": "ab\n', ValueError, r"a\.jsonl, line 2: no text 'text'"),
+    ("a.jsonl", b'\n{"other": "ab"}\n', ValueError, r"a\.jsonl, line 2: no text 'text': .*KeyError"),
+    ("a.jsonl", b"[]\n", ValueError, r"a\.jsonl, line 1: no text"),
+    ("a.jsonl", b'{"text": 5}\n', TypeError, r"a\.jsonl, line 1: .* not a string: .*int"),
+    ("a.parquet", b"PAR1 and no more", ValueError, r"a\.parquet: not a readable parquet file"),
+    ("a.parquet", b"", ValueError, r"a\.parquet: not a readable parquet file"),
+])
+def test_names_the_file_that_cannot_be_read(tmp_path: Path, name: str, content: bytes, error: type,
+                                            words: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(error, match=words):
+        learn_files([tmp_path / name])
+
+
+def test_names_a_missing_file_a_truncated_one_and_a_column_of_numbers(prose: list[str], tmp_path: Path) -> None:
+    for name in ("a.txt", "a.jsonl", "a.parquet"):
+        with pytest.raises(FileNotFoundError, match=name):
+            learn_files([tmp_path / name])
+    pq.write_table(pa.table({"text": prose * 20}), tmp_path / "cut.parquet")
+    whole = (tmp_path / "cut.parquet").read_bytes()
+    (tmp_path / "cut.parquet").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"cut\.parquet: not a readable"):
+        learn_files([tmp_path / "cut.parquet"])
+    pq.write_table(pa.table({"text": [1, 2]}), tmp_path / "numbers.parquet")
+    with pytest.raises(TypeError, match=r"numbers\.parquet.* not a string: .*int"):
+        learn_files([tmp_path / "numbers.parquet"])
+    with pytest.raises(ValueError, match=r"numbers\.parquet: .*column"):
+        learn_files([tmp_path / "numbers.parquet"], text_column="column")
+
+
+def test_invalid_utf8_can_be_replaced(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"ab\xff ab ab")
+    (tmp_path / "b.jsonl").write_bytes(b'{"text": "ab\xff"}\n')
+    learned = learn_files([tmp_path / "a.txt", tmp_path / "b.jsonl"], 300, errors="replace")
+    assert tokens(learned) == tokens(learn(["ab\ufffd ab ab", "ab\ufffd"], 300))
+    with pytest.raises(ValueError, match="errors is 'ignore'"):
+        learn_files([tmp_path / "a.txt"], errors="ignore")
+
+
+def test_progress_tells_documents_speed_and_merges_and_can_end_the_training(prose: list[str]) -> None:
+    seen: list[tuple[int, float, int]] = []
+    tokenizer = rustbpe.Tokenizer()
+    tokenizer.train_from_iterator(prose, 356, 10, threads=2, progress=lambda *now: seen.append(now))
+    assert [documents for documents, _, merges in seen if merges == 0][:3] == [10, 20, 30]
+    assert all(speed > 0 for _, speed, _ in seen)
+    assert seen[-1][0] == len(prose) and seen[-1][2] == 100
+    assert [merges for _, _, merges in seen] == sorted(merges for _, _, merges in seen)
+
+    def refuse(documents: int, speed: float, merges: int) -> None:
+        if merges > 50:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        tokenizer.train_from_iterator(prose, 400, progress=refuse)
+    assert tokenizer.vocab_size == 356
