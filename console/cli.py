@@ -6,7 +6,6 @@ Without a verb the screen opens.
 
 from __future__ import annotations
 
-import gc
 import importlib
 import os
 import sys
@@ -83,23 +82,16 @@ def cli(ctx: click.Context, read_only: bool) -> int:
     Without a verb the console opens on screen. Every verb has --help, and --json where it prints facts.
     """
     ctx.obj = {"read_only": read_only}
-    return _open_screen(read_only) if ctx.invoked_subcommand is None else 0
+    if ctx.invoked_subcommand is not None:
+        return 0
+    from console.door import open_screen
+
+    return open_screen(read_only)
 
 
-def _open_screen(read_only: bool) -> int:
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        from console.errors import UsageProblem
-
-        raise UsageProblem("the screen needs a terminal, and this is none", "llmconsole --help: what works without")
-    gc.disable()  # nothing becomes garbage while it starts; the app switches it on again after its first frame
-    from console.app import main as open_screen
-
-    return open_screen(read_only=read_only)
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """The console script: run the verb and leave with its exit code."""
-    code = call(sys.argv[1:] if argv is None else argv)
+def main(argv: Sequence[str]) -> None:
+    """Run the verb and leave with its exit code."""
+    code = call(argv)
     try:
         sys.stdout.flush()
     except BrokenPipeError:  # `llmconsole ... | head`: the reader has seen enough
@@ -116,10 +108,11 @@ def call(argv: Sequence[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         return _say(130, "interrupted; what was started keeps running", "llmconsole status shows it")
     except Exception as error:  # noqa: BLE001 - the process ends here; what nobody foresaw is raised again
-        return _explain(error)
+        return explain(error)
 
 
-def _explain(error: Exception) -> int:
+def explain(error: Exception) -> int:
+    """Say in one sentence what went wrong, if a person can act on it; the exit code. Else raise it again."""
     import sqlite3
 
     from console.errors import ConsoleError
@@ -151,7 +144,3 @@ def _say(code: int, text: str, next: str) -> int:
 
     click.echo(clean(f"llmconsole: {text}" + (f"\n  {next}" if next else "")), err=True)
     return int(code)
-
-
-if __name__ == "__main__":
-    main()

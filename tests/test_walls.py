@@ -81,7 +81,7 @@ def test_the_screen_starts_without_the_heavy_libraries() -> None:
 
 
 def test_the_command_line_starts_with_next_to_nothing() -> None:
-    code = "import console.cli, sys\nsys.argv=['llmconsole','--help']\ntry: console.cli.main()\nexcept SystemExit: pass"
+    code = "import console.door, sys\nsys.argv[1:] = ['--help']\ntry: console.door.main()\nexcept SystemExit: pass"
     assert not loaded_after(code) & {*HEAVY, "textual", "numpy", "sqlite_utils", "httpx", "paramiko"}
 
 

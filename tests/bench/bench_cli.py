@@ -24,7 +24,7 @@ VERBS: tuple[tuple[tuple[str, ...], float | None], ...] = (
 
 def main() -> int:
     found = shutil.which("llmconsole", path=str(Path(sys.executable).parent)) or shutil.which("llmconsole")
-    command = [found] if found else [sys.executable, "-m", "console.cli"]
+    command = [found] if found else [sys.executable, "-m", "console"]
     slow = False
     with tempfile.TemporaryDirectory() as folder:
         env = {**os.environ, "LLMCONSOLE_HOME": f"{folder}/home", "NANOCHAT_BASE_DIR": f"{folder}/base"}

@@ -28,7 +28,7 @@ from engine import rundir
 from engine.events import EventWriter
 
 ROOT = Path(__file__).parents[2]
-PROGRAM = "from console.cli import main; main([])"
+PROGRAM = "from console.door import main; main()"
 STAGES = [
     {"id": f"{i:02d}-{s}", "stage": s, "title": s, "args": {}} for i, s in enumerate(("dataset", "base_train"), 1)
 ]

@@ -252,6 +252,6 @@ def test_help_imports_next_to_nothing() -> None:
 
 
 def test_a_reader_that_leaves_early_is_no_error() -> None:
-    done = subprocess.run(f"{sys.executable} -m console.cli stage show base_train | head -1", shell=True, cwd=ROOT,
+    done = subprocess.run(f"{sys.executable} -m console stage show base_train | head -1", shell=True, cwd=ROOT,
                           capture_output=True, text=True, timeout=30, check=True)
     assert done.stdout.startswith("Base:") and done.stderr == ""

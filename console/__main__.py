@@ -1,0 +1,5 @@
+"""`python -m console`: the same as `llmconsole`."""
+
+from console.door import main
+
+main()

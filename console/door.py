@@ -1,0 +1,33 @@
+"""The way in: without a verb the screen opens at once, and nothing that only verbs need is imported for it."""
+
+from __future__ import annotations
+
+import gc
+import sys
+
+
+def main() -> None:
+    """The `llmconsole` script."""
+    words = sys.argv[1:]
+    if words in ([], ["--read-only"]) and sys.stdin.isatty() and sys.stdout.isatty():
+        try:
+            sys.exit(open_screen(read_only=bool(words)))
+        except Exception as error:  # noqa: BLE001 - the process ends here; what nobody foresaw is raised again
+            from console.cli import explain
+
+            sys.exit(explain(error))
+    from console.cli import main as run_verb
+
+    run_verb(words)
+
+
+def open_screen(read_only: bool) -> int:
+    """Run the app until the person leaves; the exit code. Raises UsageProblem where there is no terminal."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        from console.errors import UsageProblem
+
+        raise UsageProblem("the screen needs a terminal, and this is none", "llmconsole --help: what works without")
+    gc.disable()  # nothing becomes garbage while it starts; the app switches it on again after its first frame
+    from console.app import main as run_app
+
+    return run_app(read_only=read_only)
