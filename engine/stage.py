@@ -36,6 +36,9 @@ class TokTrain:
     max_chars: int = opt(10_000_000_000, "stop reading after this many characters", low=1)
     doc_cap: int = opt(10_000, "cut each document to this many characters", low=1)
     vocab_size: int = opt(65_536, "tokens in all, the nine special ones included", low=256 + 9)
+    trainer: str = opt("rustbpe", "who learns the merges: ours, or the slower one of Hugging Face",
+                       choices=("rustbpe", "huggingface"))
+    threads: int | None = opt(None, "threads that split and count text; none: all cores", unset=-1, low=1)
 
 
 @dataclass(frozen=True)

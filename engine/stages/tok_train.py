@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.context import StageContext
+from engine.context import StageContext, StageError
 from engine.data.shards import documents, train_files
 from engine.stage import TokTrain
 from engine.tokenizer.bpe import Tokenizer
+from engine.tokenizer.store import SPECIAL_TOKENS
 
 
 def run(config: TokTrain, context: StageContext) -> None:
@@ -21,7 +22,7 @@ def run(config: TokTrain, context: StageContext) -> None:
         context.log(f"{name}: {getattr(config, name):,}")
     reader = _Reader(train_files(context.base_dir), config, context)
     started = time.monotonic()
-    tokenizer = Tokenizer.train_from_iterator(reader, config.vocab_size)
+    tokenizer = _train(config, reader)
     seconds = time.monotonic() - started
     context.log(f"Training time: {seconds:.2f}s")
     _check_size(tokenizer.get_vocab_size(), config.vocab_size, context)
@@ -34,6 +35,17 @@ def run(config: TokTrain, context: StageContext) -> None:
     context.report("Tokenizer training", _settings(config), _facts(tokenizer, reader, seconds))
 
 
+def _train(config: TokTrain, reader: _Reader) -> Tokenizer:
+    try:
+        return Tokenizer.train_from_iterator(reader, config.vocab_size, trainer=config.trainer, threads=config.threads,
+                                             progress=reader.say_speed)
+    except ModuleNotFoundError as error:
+        if config.trainer != "huggingface":
+            raise
+        raise StageError(f"the trainer huggingface needs a package that is not installed: {error.name}",
+                         "pip install tokenizers, or use --trainer=rustbpe", "settings") from None
+
+
 @dataclass
 class _Reader:
     """The training text, document by document; knows afterwards how much it was."""
@@ -43,6 +55,16 @@ class _Reader:
     context: StageContext
     documents: int = 0
     chars: int = 0
+    merging: bool = False
+
+    def say_speed(self, documents: int, megabytes_per_second: float, merges: int) -> None:
+        """Called by the trainer, while it counts and while it merges."""
+        self.context.checkpoint_stop()
+        if merges and not self.merging:
+            self.merging = True
+            self.context.log(f"Counted {documents:,} documents at {megabytes_per_second:.0f} MB/s")
+        if merges:
+            self.context.progress(merges, self.config.vocab_size - 256 - len(SPECIAL_TOKENS), "merges")
 
     def __iter__(self) -> Iterator[str]:
         started = time.monotonic()
@@ -67,7 +89,8 @@ def _check_size(learned: int, asked: int, context: StageContext) -> None:
 
 
 def _settings(config: TokTrain) -> dict[str, Any]:
-    return {"max_chars": config.max_chars, "doc_cap": config.doc_cap, "vocab_size": config.vocab_size}
+    return {"max_chars": config.max_chars, "doc_cap": config.doc_cap, "vocab_size": config.vocab_size,
+            "trainer": config.trainer}
 
 
 def _facts(tokenizer: Tokenizer, reader: _Reader, seconds: float) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,13 @@ def test_prepend_and_append(small: Tokenizer) -> None:
 def test_batch_equals_single(small: Tokenizer) -> None:
     batch = [*TEXTS, "", "a"]
     assert small.encode(batch) == small.encode(batch, num_threads=1) == [small.encode(t) for t in batch]
+
+
+def test_flat_is_the_lists_in_a_row(small: Tokenizer) -> None:
+    batch = [*TEXTS, "", "a\ud800b"]
+    ids, offsets = small.encode_flat(batch, prepend="<|bos|>")
+    rows = [ids[start:end].tolist() for start, end in itertools.pairwise(offsets)]
+    assert rows == small.encode(batch, prepend="<|bos|>") == [small.encode(t, prepend="<|bos|>") for t in batch]
 
 
 @pytest.mark.parametrize("run", [" ", "\n", "\t \n", "\u3000"])

@@ -7,6 +7,7 @@ import inspect
 import json
 import socket
 import statistics
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,25 @@ def test_trains_on_all_shards_but_the_last(context: StageContext, tmp_path: Path
     assert facts["characters"] == sum(map(len, SHARDS[0] + SHARDS[1]))
     assert (facts["tokens"], facts["num_special_tokens"]) == (300, 9)
     assert facts["token_bytes_mean"] == statistics.fmean(lengths)
+
+
+def test_either_trainer_and_any_number_of_threads(context: StageContext, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = context.base_dir / "tokenizer"
+    tok_train.run(TokTrain(vocab_size=300), context)
+    ours = Tokenizer.from_directory(folder).vocabulary
+    assert "Counted 120 documents at " in capsys.readouterr().out
+    tok_train.run(TokTrain(vocab_size=300, threads=1), context)
+    assert Tokenizer.from_directory(folder).vocabulary == ours
+    tok_train.run(TokTrain(vocab_size=300, trainer="huggingface"), context)
+    assert len(Tokenizer.from_directory(folder).vocabulary) == 300
+    assert report(context, "tokenizer-training.json")["trainer"] == "huggingface"
+
+
+def test_says_when_the_other_trainer_is_not_installed(context: StageContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+    with pytest.raises(StageError, match="not installed: tokenizers") as caught:
+        tok_train.run(TokTrain(vocab_size=300, trainer="huggingface"), context)
+    assert "pip install tokenizers" in caught.value.next
 
 
 def test_cuts_documents_and_stops_at_max_chars(context: StageContext) -> None:
