@@ -132,7 +132,7 @@ def _run_row(row: RunRow, now: float) -> Content:
 def _advice(glance: Glance) -> str:
     newest = glance.runs[0] if glance.runs else None
     if newest is None:
-        return ("Press enter: about ten minutes later a model that you trained answers in the chat.\n\n"
+        return ("Press enter: some minutes later a model that you trained answers in the chat.\n\n"
                 "Nothing leaves this machine. Close this window at any time: work keeps running.")
     if newest.word in ("running", "starting", "queued"):
         return "A run is at work. Press 2 to watch it; you may leave, it goes on."

@@ -200,24 +200,24 @@ PREVIOUS = Asks(
     ("what number is right before {x}?", "tell me the number before {x}."))
 
 
-def run_of_numbers(rng: Random, split: str, longest: int = 8) -> range:
-    """Three to `longest` numbers in a row, mostly up to 100; first and last together belong to `split`."""
+def run_of_numbers(rng: Random, split: str, longest: int = 8, highest: int = 101) -> range:
+    """Three to `longest` numbers in a row, the last at most `highest`; first and last together belong to `split`."""
     while True:
-        rare = rng.random() > 0.96
-        first = 10 * rng.randrange(10, 99) + rng.randrange(1, 7) if rare else rng.randrange(1, 99)
-        last = first + rng.randrange(2, 4 if rare else longest)
-        if (last <= 101 or first >= 99) and split_of(f"count{first}to{last}") == split:
+        first = rng.randrange(1, highest - 1)
+        last = first + rng.randrange(2, longest)
+        if last <= highest and split_of(f"count{first}to{last}") == split:
             return range(first, last + 1)
 
 
 def count(rng: Random, split: str) -> Sample:
-    run = run_of_numbers(rng, split)
+    """Lists stay within twenty: seeing that the end is reached must be learned for each number anew."""
     chance = rng.random()
     if chance < 0.25:
-        x = run[0]
+        x = run_of_numbers(rng, split)[0]
         asks, word, other = (NEXT, "after", x + 1) if chance < 0.13 else (PREVIOUS, "before", x - 1)
         answer = f"The number {word} {x} is {other}."
         return exchange(casual(rng, asks.pick(rng, split).format(x=x)), answer, {"rule": "number", "value": str(other)})
+    run = run_of_numbers(rng, split, longest=10, highest=20)
     asks, values = (COUNT, list(map(str, run))) if chance < 0.72 else (COUNT_DOWN, list(map(str, reversed(run))))
     question = casual(rng, asks.pick(rng, split).format(x=values[0], y=values[-1]))
     answer = f"{counting(values)} {', '.join(values)}."
