@@ -24,6 +24,7 @@ _VERBS = {
     "run": ("console.cli_run:run", "Start, watch, stop and resume runs."),
     "stage": ("console.cli_catalog:stage", "The stages that recipes are made of, and their settings."),
     "status": ("console.cli_status:status", "What runs now, and how the last run ended."),
+    "tokens": ("console.cli_tokens:tokens", "Show how a model cuts a text into tokens."),
 }
 
 

@@ -1,0 +1,304 @@
+"""Training and encoding beside other tokenizers, interleaved, on real text: wall time, memory, and the same results.
+
+    python tests/bench/bench_tokenizer.py [--corpus FILE] [--mb 160] [--rounds 3] [--vocab 32768 65536] [--threads 2]
+
+The corpus is text with \\x1e between documents; without one, it is put together from what this machine has: Python
+sources, documentation, manual pages. The peers, rustbpe 0.1.0 and gigatoken 0.10.0, cannot live in one environment with
+ours (the same module name), so LLMCONSOLE_PEERS_PYTHON names a Python that has them and tiktoken. Without it only ours
+is measured. Every measurement is a process of its own, one after the other in turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import gzip
+import hashlib
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+PATTERN = (r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,2}"
+           r"| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+")
+SEPARATOR = "\x1e"
+PEERS = os.environ.get("LLMCONSOLE_PEERS_PYTHON")
+SUFFIXES = {".py", ".txt", ".md", ".rst", ".html", ".gz", ".c", ".h", ".js", ".pm", ".pod"}
+DOCUMENT = 4500  # characters: about what a web page has
+WARM_ROUNDS = 5
+
+
+def main() -> int:
+    if len(sys.argv) > 2 and sys.argv[1] == "--child":
+        job = json.loads(sys.argv[2])
+        print(json.dumps(JOBS[job["job"]](**job["with"])))
+        return 0
+    options = _options()
+    with tempfile.TemporaryDirectory() as folder:
+        corpus = options.corpus or _assemble(Path(folder) / "corpus.txt", options.mb * 1_000_000)
+        print(f"corpus {corpus.stat().st_size / 1e6:.0f} MB, {options.threads} threads, {os.cpu_count()} cores, load "
+              f"{os.getloadavg()[0]:.1f}; " + (f"peers in {PEERS}" if PEERS else
+                                               "no peers: LLMCONSOLE_PEERS_PYTHON is not set"))
+        same = [_train(corpus, vocab, options) for vocab in options.vocab]
+        _scale(corpus, options)
+        same.append(_encode(corpus, Path(folder), options))
+    return int(not all(same))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    given = os.environ.get("LLMCONSOLE_BENCH_CORPUS")
+    parser.add_argument("--corpus", type=Path, default=Path(given) if given else None)
+    parser.add_argument("--mb", type=int, default=160)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--vocab", type=int, nargs="+", default=[32_768, 65_536])
+    parser.add_argument("--encode-mb", type=int, default=40)
+    return parser.parse_args()
+
+
+# ---- what is measured, each in a process of its own
+
+
+def train_ours(corpus: str, vocab: int, threads: int) -> dict[str, Any]:
+    import rustbpe
+
+    documents = _read(corpus)
+    seen: list[tuple[float, int]] = []
+    before, started = _rss(), time.perf_counter()
+    tokenizer = rustbpe.Tokenizer()
+    tokenizer.train_from_iterator(iter(documents), vocab, pattern=PATTERN, threads=threads,
+                                  progress=lambda *now: seen.append((time.perf_counter(), now[2])))
+    wall = time.perf_counter() - started
+    counting = [at for at, merges in seen if merges == 0]
+    return {"wall": wall, "rss": _rss(), "text_rss": before, "merges": _digest(tokenizer.get_mergeable_ranks()),
+            "count": counting[-2] - started, "lists": counting[-1] - counting[-2], "merge": seen[-1][0] - counting[-1]}
+
+
+def train_rustbpe(corpus: str, vocab: int, threads: int) -> dict[str, Any]:
+    os.environ["RAYON_NUM_THREADS"] = str(threads)
+    import rustbpe
+
+    documents = _read(corpus)
+    before, started = _rss(), time.perf_counter()
+    tokenizer = rustbpe.Tokenizer()
+    tokenizer.train_from_iterator(iter(documents), vocab, pattern=PATTERN)
+    wall = time.perf_counter() - started
+    return {"wall": wall, "rss": _rss(), "text_rss": before, "merges": _digest(tokenizer.get_mergeable_ranks())}
+
+
+def train_gigatoken(corpus: str, vocab: int, threads: int) -> dict[str, Any]:
+    """Reads the file itself and splits as GPT-2 does, so its merges are others."""
+    os.environ["RAYON_NUM_THREADS"] = str(threads)
+    import gigatoken
+
+    started = time.perf_counter()
+    gigatoken.train_bpe(gigatoken.TextFileSource([corpus], separator=SEPARATOR), vocab, [])
+    return {"wall": time.perf_counter() - started, "rss": _rss(), "text_rss": 0.0}
+
+
+def learn_ranks(corpus: str, vocab: int, to: str) -> dict[str, Any]:
+    import rustbpe
+
+    tokenizer = rustbpe.Tokenizer()
+    tokenizer.train_from_iterator(_read(corpus), vocab, pattern=PATTERN)
+    lines = (f"{base64.b64encode(token).decode()} {i}\n" for token, i in tokenizer.get_mergeable_ranks())
+    Path(to).write_text("".join(lines))
+    return {}
+
+
+def encode_ours(corpus: str, ranks: str, mb: int, threads: int) -> dict[str, Any]:
+    import rustbpe
+
+    documents = _read(corpus, mb)
+    tokenizer = rustbpe.Tokenizer.from_ranks(PATTERN, list(_ranks(ranks).items()))
+    speeds, (ids, offsets) = _speeds(documents, lambda: tokenizer.encode_flat(documents, threads=threads))
+    return {**speeds, "ids": _hash([ids[a:b] for a, b in pairwise(offsets)])}
+
+
+def encode_tiktoken(corpus: str, ranks: str, mb: int, threads: int) -> dict[str, Any]:
+    import numpy as np
+    import tiktoken
+
+    documents = _read(corpus, mb)
+    encoding = tiktoken.Encoding("bench", pat_str=PATTERN, mergeable_ranks=_ranks(ranks), special_tokens={})
+    if threads == 1:
+        speeds, rows = _speeds(documents, lambda: [encoding.encode_ordinary(text) for text in documents], 1)
+    else:
+        speeds, rows = _speeds(documents, lambda: encoding.encode_ordinary_batch(documents, num_threads=threads), 1)
+    return {**speeds, "ids": _hash([np.array(row, dtype=np.uint32) for row in rows])}
+
+
+def encode_gigatoken(corpus: str, ranks: str, mb: int, threads: int) -> dict[str, Any]:
+    """With its cl100k splitter: digits in threes, so its ids are others."""
+    os.environ["RAYON_NUM_THREADS"] = str(threads)
+    import gigatoken
+
+    documents = _read(corpus, mb)
+    tokenizer = gigatoken.Tokenizer.from_tiktoken(ranks, pretokenizer="cl100k")
+    return _speeds(documents, lambda: tokenizer.encode_batch(documents, parallel=threads > 1))[0]
+
+
+JOBS = {f.__name__: f for f in (train_ours, train_rustbpe, train_gigatoken, learn_ranks, encode_ours, encode_tiktoken,
+                                encode_gigatoken)}
+
+
+def _speeds(documents: list[str], encode: Any, warm_rounds: int = WARM_ROUNDS) -> tuple[dict[str, float], Any]:
+    """MB/s of the first pass, and the median of the next ones."""
+    megabytes = sum(len(text.encode()) for text in documents) / 1e6
+    speeds, result = [], None
+    for _ in range(1 + warm_rounds):
+        started = time.perf_counter()
+        result = encode()
+        speeds.append(megabytes / (time.perf_counter() - started))
+    return {"cold": speeds[0], "warm": statistics.median(speeds[1:])}, result
+
+
+def _read(corpus: str, mb: int | None = None) -> list[str]:
+    """The documents, each a string of its own; one string of all would be four bytes a character."""
+    documents, rest, left = [], b"", 1 << 62 if mb is None else mb * 1_000_000
+    with open(corpus, "rb") as f:
+        while left > 0 and (block := f.read(min(left, 1 << 20))):
+            left -= len(block)
+            *whole, rest = (rest + block).split(SEPARATOR.encode())
+            documents += [document.decode() for document in whole]
+    return documents
+
+
+def _ranks(path: str) -> dict[bytes, int]:
+    rows = (line.split() for line in Path(path).read_text().splitlines())
+    return {base64.b64decode(token): int(i) for token, i in rows}
+
+
+def _rss() -> float:
+    """Peak so far, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+
+
+def _digest(ranks: list[tuple[bytes, int]]) -> str:
+    return hashlib.sha256(b"".join(len(token).to_bytes(4, "little") + token for token, _ in ranks)).hexdigest()
+
+
+def _hash(rows: list[Any]) -> str:
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(len(row).to_bytes(8, "little") + row.tobytes())
+    return digest.hexdigest()
+
+
+# ---- rounds and ratios
+
+
+def _run(job: str, **settings: Any) -> dict[str, Any]:
+    python = sys.executable if job.endswith("ours") or job == "learn_ranks" else PEERS
+    words = [str(python), str(Path(__file__).resolve()), "--child", json.dumps({"job": job, "with": settings})]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{job} failed:\n{done.stderr}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _contest(jobs: list[str], rounds: int, **settings: Any) -> dict[str, list[dict[str, Any]]]:
+    results: dict[str, list[dict[str, Any]]] = {job: [] for job in jobs}
+    for _ in range(rounds):
+        for job in jobs:
+            results[job].append(_run(job, **settings))
+    return results
+
+
+def _median(rows: list[dict[str, Any]], key: str) -> float:
+    return statistics.median(row[key] for row in rows)
+
+
+def _ratios(rows: list[dict[str, Any]], others: list[dict[str, Any]], key: str, invert: bool = False) -> str:
+    """Median of the rounds' ratios, and their spread."""
+    ratios = [b[key] / a[key] if not invert else a[key] / b[key] for a, b in zip(rows, others, strict=True)]
+    return f"{statistics.median(ratios):.1f}x ({min(ratios):.1f}-{max(ratios):.1f})"
+
+
+def _train(corpus: Path, vocab: int, options: argparse.Namespace) -> bool:
+    print(f"\ntraining, {vocab:,} tokens, {options.rounds} rounds in turn")
+    jobs = ["train_ours", *(["train_rustbpe", "train_gigatoken"] if PEERS else [])]
+    results = _contest(jobs, options.rounds, corpus=str(corpus), vocab=vocab, threads=options.threads)
+    ours = results["train_ours"]
+    for job, rows in results.items():
+        ratio = "" if job == "train_ours" else f"  ours is {_ratios(ours, rows, 'wall')} faster"
+        print(f"  {job[6:]:10} wall {_median(rows, 'wall'):6.2f} s  peak RSS {_median(rows, 'rss'):5.0f} MB "
+              f"(text alone {_median(rows, 'text_rss'):4.0f}){ratio}")
+    phases = ", ".join(f"{phase} {_median(ours, phase):.2f}" for phase in ("count", "lists", "merge"))
+    print(f"  ours, seconds: {phases}")
+    if not PEERS:
+        return True
+    same = len({row["merges"] for rows in results.values() for row in rows if "merges" in row}) == 1
+    print(f"  merges of ours and rustbpe: {'identical' if same else 'NOT THE SAME'}")
+    return same
+
+
+def _scale(corpus: Path, options: argparse.Namespace) -> None:
+    print("\nphases by threads, seconds")
+    for threads in sorted({1, 2, options.threads, os.cpu_count() or 1}):
+        row = _run("train_ours", corpus=str(corpus), vocab=options.vocab[0], threads=threads)
+        print(f"  {threads:3} threads: " + ", ".join(f"{p} {row[p]:.2f}" for p in ("count", "lists", "merge", "wall")))
+
+
+def _encode(corpus: Path, folder: Path, options: argparse.Namespace) -> bool:
+    ranks = str(folder / "ranks.tiktoken")
+    _run("learn_ranks", corpus=str(corpus), vocab=options.vocab[0], to=ranks)
+    jobs = ["encode_ours", *(["encode_tiktoken", "encode_gigatoken"] if PEERS else [])]
+    same = True
+    for threads in sorted({1, options.threads}):
+        results = _contest(jobs, options.rounds, corpus=str(corpus), ranks=ranks, mb=options.encode_mb, threads=threads)
+        print(f"\nencoding, {options.encode_mb} MB, {threads} threads, MB/s")
+        for job, rows in results.items():
+            ours, ratio = results["encode_ours"], ""
+            if job != "encode_ours":
+                cold, warm = (_ratios(ours, rows, key, True) for key in ("cold", "warm"))
+                ratio = f"  ours is {cold} cold, {warm} warm"
+            print(f"  {job[7:]:10} cold {_median(rows, 'cold'):6.1f}  warm {_median(rows, 'warm'):6.1f}{ratio}")
+        found = {row["ids"] for rows in results.values() for row in rows if "ids" in row}
+        if PEERS:
+            print(f"  ids of ours and tiktoken: {'identical' if len(found) == 1 else 'NOT THE SAME'}")
+        same = same and len(found) == 1
+    return same
+
+
+# ---- text
+
+
+def _assemble(path: Path, size: int) -> Path:
+    """Real text of this machine, in an order that mixes the kinds."""
+    with open(path, "w", encoding="utf-8", newline="") as out:
+        for document in _documents():
+            size -= out.write(document + SEPARATOR)
+            if size <= 0:
+                return path
+    print(f"only {path.stat().st_size / 1e6:.0f} MB of text found on this machine")
+    return path
+
+
+def _documents() -> Iterator[str]:
+    roots = [Path("/usr/share/doc"), Path("/usr/share/man"), Path("/usr/share"), Path(os.__file__).parent,
+             *(Path(entry) for entry in sys.path if entry.endswith("-packages")), Path.home()]
+    files = {file.resolve() for root in roots for file in root.rglob("*") if file.suffix in SUFFIXES and file.is_file()}
+    seen: set[str] = set()
+    for file in sorted(files, key=lambda file: hashlib.md5(str(file).encode()).digest()):
+        try:
+            data = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+            text = data.decode().replace(SEPARATOR, " ")
+        except (OSError, UnicodeDecodeError, EOFError):
+            continue
+        if len(text) > 200 and text[:2000] not in seen:
+            seen.add(text[:2000])
+            yield from (text[at : at + DOCUMENT] for at in range(0, len(text), DOCUMENT))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
