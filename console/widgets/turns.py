@@ -90,10 +90,13 @@ class Transcript(VerticalScroll, can_focus=True):
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         super().watch_scroll_y(old_value, new_value)
-        if new_value < old_value:
-            self.following = False
-        elif new_value >= self.max_scroll_y - 1:
+        if new_value >= self.max_scroll_y - 1:
             self.following = True
+        elif new_value < old_value:
+            self.following = False
+
+    def on_resize(self) -> None:
+        self.keep_up()
 
     def keep_up(self) -> None:
         """Go to the end once what was added has its place, unless somebody reads further up."""

@@ -177,3 +177,17 @@ def test_words_about_an_old_answer_belong_to_nobody() -> None:
     session.conversation.ask("new")
     session.hear({"event": "token", "id": old.id, "text": "late"})
     assert session.conversation.writing.text == ""
+
+
+async def test_a_smaller_terminal_still_shows_the_end_of_the_talk(drive: Any, trained: Any) -> None:
+    async with drive() as driver:
+        await driver.press("5")
+        await driver.sees("is ready to talk")
+        for number in range(1, 7):
+            await driver.write("tell me")
+            await driver.press("enter")
+            await driver.sees(f"I heard {2 * number - 1} messages.")
+        await driver.resize(80, 24)
+        await driver.sees("I heard 11 messages.")
+        await driver.resize(120, 36)
+        await driver.sees("I heard 11 messages.")
