@@ -37,7 +37,8 @@ ADD = Asks(
     ("what is {x} + {y}?", "what is {x}+{y}?", "{x} + {y}?", "{x}+{y}?", "{x} + {y} = ?", "what is {x} plus {y}?",
      "how much is {x} + {y}?", "how much is {x} plus {y}?", "add {x} and {y}.", "what is the sum of {x} and {y}?",
      "{x} plus {y}?", "calculate {x} + {y}.", "compute {x}+{y}.", "add {y} to {x}.", "what do {x} and {y} make?",
-     "{x}+{y}=?", "tell me {x} plus {y}."),
+     "{x}+{y}=?", "tell me {x} plus {y}.", "find the total of {x} and {y}.", "{x} and {y} make what total?",
+     "give me the total of {x} and {y}.", "what is the total when you add {x} and {y}?"),
     ("what do you get for {x} + {y}?", "work out {x} + {y}.", "what is the total of {x} and {y}?", "sum {x} and {y}.",
      "what does {x} + {y} equal?"))
 SUBTRACT = Asks(
@@ -243,14 +244,19 @@ EVEN_OR_ODD = Asks(
 
 
 def even_odd(rng: Random, split: str) -> Sample:
-    x = number(rng, rng.choice((1, 2, 2, 2, 3)))
-    while split_of(f"even{x}") != split:
+    """A number together with a wording belongs to `split`: whether a number that is one token is even must be learned
+    for each of them."""
+    choice = rng.random() < 0.4
+    while True:
         x = number(rng, rng.choice((1, 2, 2, 2, 3)))
+        wording = (EVEN_OR_ODD if choice else EVEN).pick(rng, split)
+        if split_of(f"even{x}{wording}") == split:
+            break
     truth = "odd" if x % 2 else "even"
-    if rng.random() < 0.4:
-        question, answer = EVEN_OR_ODD.pick(rng, split).format(x=x), f"{x} is {truth}."
+    if choice:
+        question, answer = wording.format(x=x), f"{x} is {truth}."
     else:
         asked = rng.choice(("even", "odd"))
-        question = EVEN.pick(rng, split).format(x=x, kind=asked)
+        question = wording.format(x=x, kind=asked)
         answer = f"{capital(asked)}? {x} is {truth}, so {'yes' if asked == truth else 'no'}."
     return Sample([user(casual(rng, question)), assistant(answer)], {"rule": "text", "text": answer})
