@@ -48,7 +48,7 @@ class LogView(Titled, ScrollView, can_focus=True):
     BINDINGS: ClassVar = [
         Binding("f,end,G", "follow", "follow", id="log.follow", key_display="f",
                 tooltip="Jump to the newest line and stay there"),
-        Binding("home,g", "scroll_home", "top", id="log.top", show=False, key_display="g",
+        Binding("home,g", "top", "top", id="log.top", show=False, key_display="g",
                 tooltip="Jump to the first line"),
         Binding("w", "wrap", "wrap", id="log.wrap", tooltip="Break long lines, or scroll sideways"),
         Binding("exclamation_mark", "invert", "invert", id="log.invert", show=False, key_display="!",
@@ -137,6 +137,12 @@ class LogView(Titled, ScrollView, can_focus=True):
     def action_follow(self) -> None:
         self.following = True
         self._settle()
+
+    def action_top(self) -> None:
+        self.following = False
+        self._seen = self.visible_lines
+        self._move_to(0)
+        self._retitle()
 
     def action_wrap(self) -> None:
         here = self._line_number(self._top())
@@ -235,7 +241,7 @@ class LogView(Titled, ScrollView, can_focus=True):
 
     def _move_to(self, position: int) -> None:
         self._moving = True
-        self.scroll_to(y=position, animate=False, force=True)
+        self.scroll_to(y=position, animate=False, force=True, immediate=True)
         self._moving = False
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
