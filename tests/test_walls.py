@@ -14,7 +14,7 @@ ROOMS = ("console", "engine", "remote")
 ALLOWED = {"console": {"remote", "engine"}, "engine": {"rustbpe"}, "remote": set()}
 HEAVY = ("torch", "pyarrow", "transformers", "huggingface_hub")
 TORCH_HALF = {"device"}  # beside most folders of engine/; every other module directly in it is torch-free
-TORCH_FREE_FOLDERS = ("tokenizer",)  # so `llmconsole tokens` needs no tensors
+TORCH_FREE_FOLDERS = ("settings", "tokenizer")  # so `llmconsole tokens` needs no tensors
 TORCH_FREE = sorted({p.stem for p in (ROOT / "engine").glob("*.py")} - TORCH_HALF - {"__init__"})
 VAGUE = {"utils", "util", "helpers", "helper", "common", "misc"}
 

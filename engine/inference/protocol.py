@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from engine.config import nearest
-from engine.stage import DEVICES, DTYPES
+from engine.settings.choices import DEVICES, DTYPES
 
 VERSION = 1
 MAX_LINE = 16 << 20  # bytes of one request

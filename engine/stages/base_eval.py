@@ -13,7 +13,7 @@ from engine.data.shards import train_files, val_file
 from engine.device import choose_device
 from engine.evals.bpb import bits_per_byte
 from engine.inference.samples import print_samples
-from engine.stage import BaseEval
+from engine.settings.evaluation import BaseEval
 from engine.train.assemble import check_tokenizer, load_tokenizer
 from engine.train.checkpoint import load_model, resolve
 

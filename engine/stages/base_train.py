@@ -15,7 +15,7 @@ from engine.device import choose_device
 from engine.inference.samples import print_samples
 from engine.model.config import from_depth
 from engine.model.gpt import GPT
-from engine.stage import BaseTrain
+from engine.settings.training import BaseTrain
 from engine.train import checkpoint
 from engine.train.assemble import (
     Workbench,

@@ -18,7 +18,7 @@ from engine.data.conversations import FOLDER, ConversationError, check, json_lin
 from engine.inference.chat import load_chat
 from engine.inference.generate import Engine
 from engine.inference.stream import AnswerStream, Piece
-from engine.stage import ChatEval
+from engine.settings.evaluation import ChatEval
 from engine.tokenizer.bpe import Tokenizer
 from engine.tokenizer.chat_format import render_for_completion
 from engine.train.checkpoint import resolve

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from engine.context import StageContext
-from engine.stage import ChatSft
+from engine.settings.training import ChatSft
 from engine.train.tuning import tune
 
 

@@ -19,7 +19,7 @@ from engine.data import conversations as conversation_files
 from engine.data.conversations import write_json_lines
 from engine.data.shards import FOLDER, ROW_GROUP, shard_files, write_shard
 from engine.rundir import write_atomic
-from engine.stage import Dataset
+from engine.settings.data import Dataset
 from engine.world import corpus
 from engine.world.kinds import KINDS
 from engine.world.sample import Message

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from engine.context import StageContext
-from engine.stage import MidTrain
+from engine.settings.training import MidTrain
 from engine.train.tuning import tune
 
 

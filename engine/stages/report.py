@@ -18,7 +18,7 @@ from engine import machine, report_page
 from engine.context import StageContext
 from engine.events import Event, parse_line, split_lines
 from engine.rundir import RunDir, write_atomic
-from engine.stage import Report
+from engine.settings.evaluation import Report
 
 ORDER = ("dataset", "tokenizer-training", "tokenizer-evaluation", "base-model-training", "base-model-evaluation",
          "midtraining", "chat-evaluation-mid", "chat-sft", "chat-evaluation-sft", "chat-rl", "chat-evaluation-rl")

@@ -9,7 +9,7 @@ from typing import Any
 
 from engine.context import StageContext, StageError
 from engine.data.shards import documents, train_files, val_file
-from engine.stage import TokEval
+from engine.settings.data import TokEval
 from engine.tokenizer import reference
 from engine.tokenizer.bpe import Tokenizer
 from engine.tokenizer.samples import SAMPLES

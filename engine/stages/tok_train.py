@@ -11,7 +11,7 @@ from typing import Any
 
 from engine.context import StageContext, StageError
 from engine.data.shards import documents, train_files
-from engine.stage import TokTrain
+from engine.settings.data import TokTrain
 from engine.tokenizer.bpe import Tokenizer
 from engine.tokenizer.store import SPECIAL_TOKENS
 

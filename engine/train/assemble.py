@@ -20,7 +20,7 @@ from engine.device import Device
 from engine.evals.bpb import bits_per_byte
 from engine.model.gpt import GPT
 from engine.optim.setup import LearningRates, setup_optimizers
-from engine.stage import Training
+from engine.settings.training import Training
 from engine.tokenizer.bpe import Tokenizer
 from engine.tokenizer.store import TokenizerError
 from engine.train import checkpoint

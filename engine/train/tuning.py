@@ -12,7 +12,7 @@ from engine.context import StageContext, StageError
 from engine.data.conversations import Conversation, read_conversations
 from engine.data.packing import ConversationBatches
 from engine.device import choose_device
-from engine.stage import ChatSft, MidTrain
+from engine.settings.training import ChatSft, MidTrain
 from engine.tokenizer.bpe import Tokenizer
 from engine.tokenizer.chat_format import render_conversation
 from engine.train import checkpoint

@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.config import ConfigError, Option, from_argv, from_mapping, options, to_argv
-from engine.stage import STAGES, BaseTrain, ChatEval
+from engine.settings.evaluation import ChatEval
+from engine.settings.training import BaseTrain
+from engine.stage import STAGES
 
 
 def values_of(option: Option) -> st.SearchStrategy[Any]:

@@ -14,7 +14,7 @@ from engine.context import StageContext, StageError
 from engine.data import shards
 from engine.data.conversations import json_lines, read_conversations
 from engine.events import EventWriter, parse_line
-from engine.stage import Dataset
+from engine.settings.data import Dataset
 from engine.stages import dataset
 from engine.world.corpus import asked_before
 from engine.world.kinds import asked
@@ -54,7 +54,7 @@ def test_everything_is_there(context, tmp_path):
 def test_the_same_seed_gives_the_same_bytes_in_any_process(tmp_path):
     """String hashes differ between processes: nothing may depend on them."""
     code = ("import sys; from pathlib import Path; from engine.context import StageContext; "
-            "from engine.events import EventWriter; from engine.stage import Dataset; "
+            "from engine.events import EventWriter; from engine.settings.data import Dataset; "
             "from engine.stages.dataset import run; "
             "run(Dataset(documents=2048, conversations=400, questions=50), "
             "StageContext(Path(sys.argv[1]), EventWriter(None), 'dataset'))")

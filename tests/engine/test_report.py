@@ -13,7 +13,7 @@ from engine.context import StageContext
 from engine.events import EventWriter
 from engine.report_page import clock, inline, page, table, value
 from engine.rundir import create
-from engine.stage import Report
+from engine.settings.evaluation import Report
 from engine.stages import report
 
 STEPS = [{"id": "01-dataset", "stage": "dataset", "title": "Data", "args": {}},

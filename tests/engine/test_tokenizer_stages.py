@@ -18,7 +18,7 @@ import tiktoken_ext.openai_public as openai_vocabularies
 from engine.context import StageContext, StageError, Stopped
 from engine.data.shards import write_shard
 from engine.events import EventWriter, parse_line
-from engine.stage import TokEval, TokTrain
+from engine.settings.data import TokEval, TokTrain
 from engine.stages import tok_eval, tok_train
 from engine.tokenizer import reference
 from engine.tokenizer.bpe import Tokenizer

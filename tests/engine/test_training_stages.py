@@ -16,7 +16,8 @@ import torch
 from engine.catalog import DIRECTORIES
 from engine.context import EXIT_STOPPED, StageContext
 from engine.events import EventWriter
-from engine.stage import Dataset, TokTrain, find
+from engine.settings.data import Dataset, TokTrain
+from engine.stage import find
 from engine.train import checkpoint
 
 SMALL = [

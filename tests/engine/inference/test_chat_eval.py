@@ -10,7 +10,7 @@ from engine.config import ConfigError
 from engine.context import StageContext, Stopped
 from engine.data.conversations import ConversationError, write_json_lines
 from engine.events import EventWriter, parse_line
-from engine.stage import ChatEval
+from engine.settings.evaluation import ChatEval
 from engine.stages import chat_eval
 
 NINE = {"rule": "number", "value": "9", "tool": "9"}

@@ -1,0 +1,42 @@
+"""Settings of the stages that measure: base_eval, chat_eval, report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from engine.config import opt
+from engine.settings.choices import DEVICES, DTYPES, SOURCES
+
+
+@dataclass(frozen=True)
+class BaseEval:
+    """Bits per byte on what was trained on and what was not, and a few samples."""
+
+    device_type: str = opt("auto", "where to compute", choices=DEVICES)
+    dtype: str = opt("auto", "precision", choices=DTYPES)
+    device_batch_size: int = opt(32, "sequences per forward pass", low=1)
+    split_tokens: int = opt(10_485_760, "tokens of each split to measure", low=1)
+    model_tag: str | None = opt(None, "which base model; none: the largest")
+    step: int | None = opt(None, "which checkpoint; none: the newest", unset=-1, low=0)
+
+
+@dataclass(frozen=True)
+class ChatEval:
+    """Ask held-out questions and mark the answers."""
+
+    source: str = opt("sft", "which stage's model", choices=SOURCES)
+    task_name: str = opt("all", "tasks to run, joined by |")
+    device_type: str = opt("auto", "where to compute", choices=DEVICES)
+    dtype: str = opt("auto", "precision", choices=DTYPES)
+    temperature: float = opt(0.0, "0 takes the likeliest token", low=0)
+    top_k: int = opt(50, "sample among this many tokens", low=1)
+    max_new_tokens: int = opt(512, "longest answer in tokens", low=1)
+    batch_size: int = opt(64, "questions answered side by side", low=1)
+    max_problems: int | None = opt(None, "at most this many questions", unset=-1, low=1)
+    model_tag: str | None = opt(None, "which model; none: the largest")
+    step: int | None = opt(None, "which checkpoint; none: the newest", unset=-1, low=0)
+
+
+@dataclass(frozen=True)
+class Report:
+    """Put what every stage measured on one page: report.md and report.json."""
