@@ -37,7 +37,7 @@ class StoredFile:
 
 @dataclass(frozen=True)
 class Receipt:
-    """A copy that exists: where, of what, and how far it was proven. `location` is precise, such as repo@commit/path."""
+    """A copy that exists: where, of what, and how far it was proven. `location` is exact, such as repo@commit/path."""
 
     destination: str
     location: str
