@@ -11,7 +11,10 @@ from torch import Tensor
 
 
 class KVCache:
-    """k and v are (n_layer, B, K, max_len, D); `pos` counts the tokens that every layer has stored."""
+    """k and v are (n_layer, B, K, max_len, D); `pos` counts the tokens that every layer has stored.
+
+    `state` belongs to the model: tensors (B, ...) by name that are rewritten whole at every call, not by position.
+    """
 
     def __init__(self, batch_size: int, n_kv_head: int, max_len: int, head_dim: int, n_layer: int,
                  device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> None:
@@ -19,6 +22,7 @@ class KVCache:
         self.k = torch.empty(shape, device=device, dtype=dtype)
         self.v = torch.empty(shape, device=device, dtype=dtype)
         self.pos = 0
+        self.state: dict[str, Tensor] = {}  # what else a model carries from token to token, each (B, ...)
 
     @property
     def batch_size(self) -> int:
@@ -54,6 +58,7 @@ class KVCache:
     def reset(self) -> None:
         """Forget everything and keep the memory."""
         self.pos = 0
+        self.state.clear()
 
     def replicate(self, batch_size: int, max_len: int | None = None) -> KVCache:
         """A cache of `batch_size` rows that all hold this one's single row, with room for `max_len` tokens."""
@@ -64,4 +69,5 @@ class KVCache:
         wide.k[:, :, :, : self.pos] = self.k[:, :, :, : self.pos]
         wide.v[:, :, :, : self.pos] = self.v[:, :, :, : self.pos]
         wide.pos = self.pos
+        wide.state = {name: t.expand(batch_size, *t.shape[1:]).clone() for name, t in self.state.items()}
         return wide
