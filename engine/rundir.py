@@ -21,12 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+BASE = "NANOCHAT_BASE_DIR"
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 
 def base_dir() -> Path:
     """Where artifacts live on this machine. Reads the environment, creates nothing."""
-    return Path(os.environ.get("NANOCHAT_BASE_DIR") or Path.home() / ".cache" / "nanochat").expanduser().absolute()
+    return Path(os.environ.get(BASE) or Path.home() / ".cache" / "nanochat").expanduser().absolute()
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,12 @@ class RunDir:
 
 def runs_dir(base: Path) -> Path:
     return base / "runs"
+
+
+def shared_base(base: Path) -> Path:
+    """Where downloads lie that several runs use: the base directory around a run's own, else `base` itself."""
+    inside = base.name == "base" and base.parent.parent.name == "runs"
+    return base.parents[2] if inside else base
 
 
 def new_run_id(recipe: str, now: float | None = None) -> str:
