@@ -12,7 +12,6 @@ import click
 from console.cli_output import note
 from console.errors import NotFound
 from console.exit_codes import Exit
-from console.targets import host_for
 from console.text import clean
 from console.workspace import Workspace
 from engine.rundir import RunDir
@@ -26,18 +25,17 @@ _PIECE, _POLL_S, _STATE_EVERY_S = 1 << 18, 0.2, 1.0
 
 def print_log(run_id: str, target: str, path: str, stage: str | None, lines: int, follow: bool) -> int:
     """Print the last `lines` (0: all) of a log; with `follow`, and of the logs of later stages, until the run ends."""
-    host, folder = host_for(target), RunDir(Path(path))
-    file = _chosen(host, folder, run_id, stage)
-    if file is None and not follow:
-        raise NotFound(f"{run_id} has written no log yet", "llmconsole run logs --follow waits for it")
-    offset = _start(host, file, lines) if file else 0
-    if not follow:
-        if file:
-            _print_from(host, file, offset)
-        return Exit.OK
     with Workspace.open(read_only=True) as workspace:
-        _follow(host, folder, file, offset, stage,
-                lambda: workspace.operator.state(run_id, tail=False, fresh=True).alive)
+        host, folder = workspace.hosts.get(target), RunDir(Path(path))
+        file = _chosen(host, folder, run_id, stage)
+        if file is None and not follow:
+            raise NotFound(f"{run_id} has written no log yet", "llmconsole run logs --follow waits for it")
+        offset = _start(host, file, lines) if file else 0
+        if follow:
+            _follow(host, folder, file, offset, stage,
+                    lambda: workspace.operator.state(run_id, tail=False, fresh=True).alive)
+        elif file:
+            _print_from(host, file, offset)
     return Exit.OK
 
 

@@ -11,12 +11,12 @@ from console.cli_output import duration, emit_json, note
 from console.cli_workspace import fresh_workspace
 from console.errors import ConsoleError
 from console.exit_codes import Exit
+from console.hosts import Hosts
 from console.runstate import RunState, Word
-from console.targets import host_for
 from console.workspace import Workspace
 from engine.events import Event, parse_line, split_lines
 from engine.rundir import RunDir
-from remote.errors import NoSuchFile
+from remote.errors import HostUnreachable, NoSuchFile
 
 _POLL_S = 0.5
 
@@ -48,7 +48,7 @@ def wait_for_end(ctx: click.Context, run_id: str, timeout: float | None) -> RunS
     deadline = None if timeout is None else time.monotonic() + timeout
     with Workspace.open(read_only=True) as workspace:
         target, path = workspace.operator.locate(run_id)
-        commentary = _Commentary(target, path)
+        commentary = _Commentary(workspace.hosts, target, path)
         while True:
             commentary.say()
             state = workspace.operator.state(run_id, tail=False, fresh=commentary.saw_the_end)
@@ -64,15 +64,18 @@ def wait_for_end(ctx: click.Context, run_id: str, timeout: float | None) -> RunS
 class _Commentary:
     """Stages that begin and end, and alerts, as they come."""
 
-    def __init__(self, target: str, path: str) -> None:
-        self._host, self._events = host_for(target), str(RunDir(Path(path)).events)
+    def __init__(self, hosts: Hosts, target: str, path: str) -> None:
+        self._hosts, self._target, self._events = hosts, target, str(RunDir(Path(path)).events)
         self._offset, self._since = 0, time.time() - 5
         self.saw_the_end = False
 
     def say(self) -> None:
         try:
-            lines, used = split_lines(self._host.read(self._events, self._offset))
+            with self._hosts.contact(self._target) as host:
+                lines, used = split_lines(host.read(self._events, self._offset))
         except NoSuchFile:  # the supervisor has not begun yet
+            return
+        except HostUnreachable:  # the state says so
             return
         self._offset += used
         for line in lines:

@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from console.mirror import folder_of
 from console.runlog.queries import Checkpoint, Eval, Latest, Queries, Run, RunEvent, Stage, SystemFacts
 from console.runlog.series import Curve, Series
+from engine.rundir import RunDir
 
 if TYPE_CHECKING:
     from console.operator import Operator
@@ -44,6 +46,7 @@ class RunDetail:
     alerts: tuple[RunEvent, ...]
     evals: tuple[Eval, ...]
     events: tuple[RunEvent, ...]  # the newest, commands that were run for the person among them
+    folder: RunDir  # where its events and logs are read on this machine: its own folder, or the copy of a far one
 
     def stage(self, stage_id: str | None) -> Stage | None:
         return next((stage for stage in self.stages if stage.id == stage_id), None)
@@ -113,7 +116,8 @@ def detail(workspace: Workspace, run: Run, state: RunState) -> RunDetail:
     stages = tuple(queries.stages(run_id))
     latest = {stage.id: queries.latest_metrics(run_id, stage.id) for stage in stages if stage.state != "waiting"}
     return RunDetail(run, state, stages, latest, queries.system_latest(run_id), tuple(queries.checkpoints(run_id)),
-                     tuple(queries.alerts(run_id, 50)), tuple(queries.evals(run_id)), _activity(workspace, run_id))
+                     tuple(queries.alerts(run_id, 50)), tuple(queries.evals(run_id)), _activity(workspace, run_id),
+                     folder_of(workspace.home, run_id, run.target, run.path))
 
 
 def _activity(workspace: Workspace, run_id: str) -> tuple[RunEvent, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,14 +16,17 @@ from typing import TYPE_CHECKING
 from console import runstate
 from console.errors import NotFound
 from console.ledger import FAILED, Attempt, Intent, Ledger
+from console.mirror import folder_of
+from console.paths import Home
 from console.runlog.queries import Queries, Run
 from console.runstate import RunState, Word
-from console.targets import LOCAL, host_for
+from console.targets import LOCAL
 from engine.rundir import RunDir, base_dir, runs_dir, valid_run_id
 from remote import job
-from remote.errors import NoSuchFile
+from remote.errors import HostUnreachable
 
 if TYPE_CHECKING:
+    from console.hosts import Hosts
     from remote.host import Host
 
 TAIL_LINES, _TAIL_BYTES = 20, 1 << 15
@@ -33,8 +37,8 @@ _ENDED = ("finished", "failed", "stopped")
 class Lookout:
     """Answers for many threads at once."""
 
-    def __init__(self, queries: Queries, ledger: Ledger) -> None:
-        self._queries, self._ledger = queries, ledger
+    def __init__(self, home: Home, queries: Queries, ledger: Ledger, hosts: Hosts) -> None:
+        self._home, self._queries, self._ledger, self._hosts = home, queries, ledger, hosts
         self._seen: dict[str, tuple[float, job.JobState]] = {}
 
     def forget(self, run_id: str) -> None:
@@ -62,15 +66,17 @@ class Lookout:
 
         `fresh` asks the box even when it answered a moment ago.
         """
+        target, path = self.locate(run_id)
         if fresh:
             self.forget(run_id)
-        target, path = self.locate(run_id)
+            self._hosts.try_now(target)
         run = self._queries.run(run_id)
         attempt, launch = self._ledger.last_attempt(run_id), self._ledger.last_launch(run_id)
         state = self._state(run_id, target, path, run, attempt, launch, True)
         if not tail:
             return state
-        return replace(state, log_tail=self.log_tail(host_for(target), path, state.stage, state.attempt))
+        folder = folder_of(self._home, run_id, target, path)
+        return replace(state, log_tail=log_tail(folder, state.stage, state.attempt))
 
     def states(self, runs: Iterable[Run], *, ask: bool = True) -> dict[str, RunState]:
         """The states of many runs for a list; only those that have not reported an end cost a look at the box.
@@ -82,14 +88,13 @@ class Lookout:
 
     def _state(self, run_id: str, target: str, path: str, run: Run | None, launched: Attempt | None,
                intent: Intent | None, ask: bool) -> RunState:
-        host, now = host_for(target), time.time()
+        now = time.time()
         number = max(launched.attempt if launched else 0, run.attempt if run else 0)
         pending = intent is not None and intent.outcome is None
         ended = run is not None and run.reported in _ENDED and run.attempt >= number
-        sign = self._last_sign(host, path, run, ask and not ended)
-        found = job.JobState("unknown")
-        if ask and not ended and not pending:
-            found = self._job(run_id, host, path, number, sign is not None and now - sign < _MOVING_S)
+        found, sign, silent = job.JobState("unknown"), run.last_event if run else None, ""
+        if ask and not ended:
+            found, sign, silent = self._asked(run_id, target, path, run, number, pending, now)
             if found.state == "absent" and launched is None:
                 found = job.JobState("unknown")  # started by hand, or never
         unlaunched = intent is not None and intent.attempt > number and not pending
@@ -97,13 +102,29 @@ class Lookout:
             pending=pending, never_launched=intent.outcome if intent and unlaunched else None, job=found.state,
             exit_code=found.code if found.signal is None else -found.signal, stopping=found.stopping,
             reported=run.reported if run and run.attempt >= number else None,
-            reported_exit=run.exit_code if run else None, last_sign=sign, now=now))
+            reported_exit=run.exit_code if run else None, last_sign=sign, now=now, silent=bool(silent)))
         number = max(number, found.attempt or 0, intent.attempt if intent else 0, 1)
         stage = run.last_stage if run else None
-        text, hint = runstate.explain(word, code, stage, sign, self._reason(run_id, run, word, intent), number, now)
+        reason = silent if word is Word.STALE else self._reason(run_id, run, word, intent)
+        text, hint = runstate.explain(word, code, stage, sign, reason, number, now)
         if found.stopping and word in runstate.ALIVE:
             text += "; it was asked to stop"
         return RunState(run_id, word, number, code, stage, sign, text, hint)
+
+    def _asked(self, run_id: str, target: str, path: str, run: Run | None, number: int, pending: bool,
+               now: float) -> tuple[job.JobState, float | None, str]:
+        """What the box says: its job, the newest sign of life, and why it says nothing ('' when it answers)."""
+        sign = _last_sign(folder_of(self._home, run_id, target, path), run)
+        moving, unknown = sign is not None and now - sign < _MOVING_S, job.JobState("unknown")
+        if pending:
+            return unknown, sign, ""
+        try:
+            with self._hosts.contact(target) as host:
+                return self._job(run_id, host, path, number, moving), sign, ""
+        except HostUnreachable as error:
+            return unknown, sign, str(self._hosts.silence(target) or error)
+        except NotFound:  # the machine was given back or forgotten
+            return unknown, sign, ""
 
     def _job(self, run_id: str, host: Host, path: str, attempt: int, moving: bool) -> job.JobState:
         """What the box says of the job. Asking starts a process there, so an answer is kept: for good when the attempt
@@ -118,15 +139,6 @@ class Lookout:
         self._seen[run_id] = (time.monotonic(), found)
         return found
 
-    def _last_sign(self, host: Host, path: str, run: Run | None, look: bool) -> float | None:
-        """The newest of: event known, event file changed, log changed."""
-        signs = [run.last_event] if run else []
-        if look:
-            folder = RunDir(Path(path))
-            files = [folder.events] + ([folder.stage_log(run.last_stage)] if run and run.last_stage else [])
-            signs += [found.mtime for found in (host.stat(str(file)) for file in files) if found]
-        return max((sign for sign in signs if sign), default=None)
-
     def _reason(self, run_id: str, run: Run | None, word: Word, intent: Intent | None) -> str | None:
         """Why it failed: in the stage's own words, else the supervisor's, else the launcher's."""
         if word is not Word.FAILED:
@@ -137,18 +149,25 @@ class Lookout:
                   if a.data.get("level") == "error" and run is not None and a.attempt == run.attempt]
         return str(alerts[-1].data.get("text", "")) if alerts else (run.reason if run else None)
 
-    def log_tail(self, host: Host, path: str, stage: str | None, attempt: int) -> tuple[str, ...]:
-        """The last lines of a stage's log, or of the supervisor's own output where no stage has written."""
-        folder = RunDir(Path(path))
-        for file in ([str(folder.stage_log(stage))] if stage else []) + [job_log(path, attempt)]:
-            found = host.stat(file)
-            if found and found.size:
-                try:
-                    data = host.read(file, max(0, found.size - _TAIL_BYTES), _TAIL_BYTES)
-                except NoSuchFile:
-                    continue
-                return tuple(data.decode("utf-8", "replace").splitlines()[-TAIL_LINES:])
-        return ()
+
+def _last_sign(folder: RunDir, run: Run | None) -> float | None:
+    """The newest of: event known, event file changed, log changed; of a far run, when that reached this machine."""
+    signs = [run.last_event] if run else []
+    files = [folder.events] + ([folder.stage_log(run.last_stage)] if run and run.last_stage else [])
+    for file in files:
+        with suppress(FileNotFoundError):
+            signs.append(file.stat().st_mtime)
+    return max((sign for sign in signs if sign), default=None)
+
+
+def log_tail(folder: RunDir, stage: str | None, attempt: int) -> tuple[str, ...]:
+    """The last lines of a stage's log, or of the supervisor's own output where no stage has written."""
+    for file in ([folder.stage_log(stage)] if stage else []) + [Path(job_log(str(folder.path), attempt))]:
+        with suppress(FileNotFoundError), open(file, "rb") as f:
+            f.seek(max(0, f.seek(0, 2) - _TAIL_BYTES))
+            if lines := f.read().decode("utf-8", "replace").splitlines():
+                return tuple(lines[-TAIL_LINES:])
+    return ()
 
 
 def job_dir(path: str) -> str:

@@ -21,9 +21,9 @@ from console.runlog import apply
 from console.runlog.db import transaction
 from console.runlog.queries import Run
 from console.runstate import RunState
-from console.targets import LOCAL, host_for
+from console.targets import LOCAL
 from engine.context import ATTEMPT
-from engine.rundir import RunDir, valid_run_id
+from engine.rundir import BASE, RunDir, valid_run_id
 from remote import job
 from remote.errors import CommandTimeout, HostUnreachable, RemoteError
 
@@ -53,7 +53,7 @@ class Operator:
         self._workspace, self._pipeline = workspace, pipeline or pipeline_argv
         self.ledger = Ledger(workspace.ledger_reader, workspace.ledger_writer, workspace.guard)
         self._effects = threading.Lock()
-        self._lookout = Lookout(workspace.queries, self.ledger)
+        self._lookout = Lookout(workspace.home, workspace.queries, self.ledger, workspace.hosts)
 
     def locate(self, run_id: str) -> tuple[str, str]:
         """Target and folder of a run. Raises NotFound with the nearest name."""
@@ -79,7 +79,8 @@ class Operator:
         recent = [run for run in self._workspace.queries.runs(50) if run.target == target]
         running = [run for run, state in self.states(recent).items() if state.alive]
         folders = [self._workspace.home.recipes]
-        return make_plan(host_for(target), recipe, target, overrides or {}, run_id, folders, running)
+        hosts = self._workspace.hosts
+        return make_plan(hosts.get(target), recipe, hosts.target(target), overrides or {}, run_id, folders, running)
 
     def start(self, plan: Plan) -> str:
         """Start the planned run and return its id. Doing it again with the same plan or id changes nothing."""
@@ -156,7 +157,7 @@ class Operator:
         """The effect of one intent; every step may have been done already."""
         if intent.outcome is not None and not again:
             return
-        host, path = host_for(intent.target), str(intent.detail["path"])
+        host, path = self._workspace.hosts.get(intent.target), str(intent.detail["path"])
         try:
             if intent.action in (STOP, KILL):
                 job.request_stop(host, job_dir(path), STOP_GRACE_S if intent.action == STOP else 0.0)
@@ -176,8 +177,10 @@ class Operator:
         if intent.action == START:
             self._write_run_json(host, path, intent)
         self._register(intent, path)
-        command, env = self._pipeline(host.python, path), {ATTEMPT: str(intent.attempt)}
-        job.launch(host, job_dir(path), intent.attempt, command, env)
+        env = {ATTEMPT: str(intent.attempt)}
+        if base := self._workspace.hosts.target(intent.target).base:  # elsewhere nobody set it for us
+            env[BASE] = base
+        job.launch(host, job_dir(path), intent.attempt, self._pipeline(host.python, path), env)
         self.ledger.launched(intent, path)
         self._workspace.watch(intent.run)
 

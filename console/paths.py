@@ -43,6 +43,25 @@ class Home:
         return self.path / "writer.lock"
 
     @property
+    def targets(self) -> Path:
+        return self.path / "targets.json"
+
+    @property
+    def mirror(self) -> Path:
+        """Copies of far runs' events and logs, by run id."""
+        return self.path / "mirror"
+
+    @property
+    def keys(self) -> Path:
+        """Private keys of rented pods, one per rental, 0600 in a 0700 folder."""
+        return self.path / "keys"
+
+    @property
+    def backups(self) -> Path:
+        """Checkpoints that were copied to this machine before a rented one ends."""
+        return self.path / "backups"
+
+    @property
     def recipes(self) -> Path:
         return self.path / "recipes"
 

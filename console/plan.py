@@ -8,15 +8,15 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from console.errors import ConsoleError
-from console.targets import TITLES
+from console.errors import ConsoleError, Refused
+from console.targets import LOCAL, Target
 from console.version import version
 from engine import stage as stages
-from engine.recipe import find, to_run_json, with_overrides
+from engine.recipe import Recipe, find, to_run_json, with_overrides
 from engine.rundir import base_dir, new_run_id, runs_dir, valid_run_id
 
 if TYPE_CHECKING:
@@ -76,24 +76,45 @@ class Plan:
         return not self.problems
 
 
-def make_plan(host: Host, recipe_name: str, target: str, overrides: Mapping[str, Any], run_id: str | None,
+def make_plan(host: Host, recipe_name: str, target: Target, overrides: Mapping[str, Any], run_id: str | None,
               folders: Sequence[Path], running: Sequence[str]) -> Plan:
     """A plan for `recipe_name` on `target`. Raises ConfigError when the recipe or an override cannot be used.
 
     `folders` hold a person's own recipes; `running` are runs that are at work on the same machine now.
     """
-    recipe = with_overrides(find(recipe_name, folders), [f"{key}={value}" for key, value in overrides.items()])
-    base = str(runs_dir(base_dir()))
+    recipe = chosen_recipe(recipe_name, overrides, folders)
+    base = runs_folder(target)
     run = run_id or _free_id(host, base, recipe.name)
-    path = f"{base}/{run}"
-    facts = _probe(host, path)
+    facts = _probe(host, f"{base}/{run}")
+    plan = plan_for(recipe, run, target.name, target.title, f"{base}/{run}", facts,
+                    cli_line(recipe_name, target.name, overrides))
+    return replace(plan, problems=_problems(run, base, plan.disk_needed, facts),
+                   warnings=_warnings(recipe.memory_gb, facts, running))
+
+
+def chosen_recipe(name: str, overrides: Mapping[str, Any], folders: Sequence[Path]) -> Recipe:
+    """A recipe with a person's changes. Raises ConfigError."""
+    return with_overrides(find(name, folders), [f"{key}={value}" for key, value in overrides.items()])
+
+
+def plan_for(recipe: Recipe, run: str, target: str, title: str, path: str, facts: Mapping[str, Any],
+             cli: str) -> Plan:
+    """A plan without a verdict; `facts` are the machine's `kind` and `free` bytes."""
     description = to_run_json(recipe, run, target=target, software=f"llmconsole {version()}")
-    needed, free = int((recipe.disk_gb or 0) * 1e9), int(facts["free"])
     return Plan(run=run, recipe=recipe.name, title=recipe.title, summary=recipe.summary, target=target,
-                target_title=TITLES[target], machine=facts["kind"], stages=_stages(description),
-                minutes=recipe.minutes.get(facts["kind"]), usd=0.0, disk_needed=needed, disk_free=free, path=path,
-                cli=cli_line(recipe_name, target, overrides), problems=_problems(run, base, needed, facts),
-                warnings=_warnings(recipe.memory_gb, facts, running), description=description)
+                target_title=title, machine=facts["kind"], stages=_stages(description),
+                minutes=recipe.minutes.get(facts["kind"]), usd=0.0, disk_needed=int((recipe.disk_gb or 0) * 1e9),
+                disk_free=int(facts["free"]), path=path, cli=cli, problems=(), warnings=(), description=description)
+
+
+def runs_folder(target: Target) -> str:
+    """Where runs lie on a machine, as a path there. Raises Refused for a machine that was not prepared yet."""
+    if target.name == LOCAL:
+        return str(runs_dir(base_dir()))
+    if not target.base:
+        raise Refused(f"{target.title} is not prepared yet, so nothing can run there",
+                      f"llmconsole target up {target.name}")
+    return f"{target.base}/runs"
 
 
 def _free_id(host: Host, base: str, recipe: str) -> str:

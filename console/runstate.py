@@ -15,12 +15,13 @@ SILENT_AFTER_S = 600.0
 
 
 class Word(str, Enum):
-    """The eight words, the same on screen, in `--json` and in the exit codes."""
+    """The nine words, the same on screen, in `--json` and in the exit codes."""
 
     QUEUED = "queued"
     STARTING = "starting"
     RUNNING = "running"
     SILENT = "silent"
+    STALE = "stale"
     FINISHED = "finished"
     FAILED = "failed"
     STOPPED = "stopped"
@@ -30,9 +31,9 @@ class Word(str, Enum):
         return self.value
 
 
-ALIVE = frozenset({Word.QUEUED, Word.STARTING, Word.RUNNING, Word.SILENT})
+ALIVE = frozenset({Word.QUEUED, Word.STARTING, Word.RUNNING, Word.SILENT, Word.STALE})
 RESUMABLE = frozenset({Word.FAILED, Word.STOPPED, Word.LOST})
-TROUBLE = frozenset({Word.SILENT, Word.FAILED, Word.LOST})
+TROUBLE = frozenset({Word.SILENT, Word.STALE, Word.FAILED, Word.LOST})
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Facts:
     reported_exit: int | None
     last_sign: float | None  # newest event or log line, seconds since the epoch
     now: float
+    silent: bool = False  # its machine was asked and did not answer
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,8 @@ def derive(facts: Facts) -> tuple[Word, int | None]:
         return Word.QUEUED, None
     if facts.never_launched is not None:
         return (Word.STOPPED if facts.never_launched == CANCELLED else Word.FAILED), None
+    if facts.silent:
+        return Word.STALE, None
     if facts.job == "exited":
         return _ended(facts.exit_code, facts.stopping)
     if facts.job == "running":
@@ -112,6 +116,8 @@ def explain(word: Word, exit_code: int | None, stage: str | None, last_sign: flo
         Word.RUNNING: (f"Running{where}; last sign of life {ago}", ""),
         Word.SILENT: (f"SILENT{where}: the process is alive but wrote nothing since {ago}",
                       "look at the log; x stops it (llmconsole run stop)"),
+        Word.STALE: (f"STALE: the machine does not answer, so the work is assumed to go on; last seen{where} {ago}"
+                     + because, "nothing is lost: the rest is read when it answers again"),
         Word.FINISHED: ("Finished; every stage is done", "press 5 to chat (llmconsole chat)"),
         Word.FAILED: (f"FAILED{describe_exit(exit_code)}{where}{because}", again),
         Word.STOPPED: (f"Stopped on request{where}; what was done is saved", again),

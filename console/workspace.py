@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from console.errors import ConsoleError
+from console.hosts import Hosts
 from console.paths import Home
 from console.paths import home as default_home
 from console.runlog import migrations
@@ -58,6 +59,7 @@ class Workspace:
     def __init__(self, home: Home) -> None:
         self.home = home
         self.queries = Queries(home.runlog)
+        self.hosts = Hosts(home.path)
         self.read_only = True
         self.owner: Owner | None = None
         self.notices: list[str] = []
@@ -134,6 +136,7 @@ class Workspace:
         for follower in self._followers:
             follower.stop()
         self._followers.clear()
+        self.hosts.close()
         self.queries.close()
         self._ledger_readers.close()
         with self.guard:

@@ -1,7 +1,7 @@
 """From event streams to the run log: every complete line exactly once, whatever is killed in between.
 
 Rows and the new byte offset are committed together, so a kill between two batches repeats nothing and loses nothing.
-Streams are read through the Host protocol; a run on this machine and one far away differ in nothing here.
+A far run's files are copied here first (`console.mirror`); from there on it differs in nothing from one that is here.
 """
 
 from __future__ import annotations
@@ -10,21 +10,24 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from console.errors import NotFound
+from console.mirror import Mirror, folder_of
 from console.runlog import apply
 from console.runlog.db import transaction
-from console.targets import host_for
+from console.targets import LOCAL
 from engine.events import parse_line, split_lines
 from engine.rundir import RunDir, base_dir, runs_dir, valid_run_id
-from remote.errors import RemoteError
+from remote.errors import HostUnreachable, RemoteError
+from remote.local import LocalHost
 
 if TYPE_CHECKING:
     from console.workspace import Workspace
     from remote.host import FileStat, Host
 
 BATCH_ROWS, BATCH_SECONDS = 1000, 0.25
+ALL_LOGS_S = 5.0  # how often all logs of a far run are looked at, not only that of the stage that runs
 _CHUNK = 1 << 20
 _LONGEST_LINE = 32 << 20
 _FOREIGN_ERRORS = (TypeError, ValueError, KeyError, AttributeError, OverflowError, sqlite3.InterfaceError,
@@ -36,6 +39,8 @@ class Ingest:
 
     def __init__(self, workspace: Workspace, should_stop: Callable[[], bool] = lambda: False) -> None:
         self._workspace, self._should_stop = workspace, should_stop
+        self._here = LocalHost()
+        self._next_copy: dict[str, float] = {}  # by run: when all its logs are copied again
 
     def all(self) -> int:
         """Find new runs, then read what is new in each; how many events came."""
@@ -43,8 +48,11 @@ class Ingest:
         return sum(self.run(run_id) for run_id in self.known())
 
     def known(self) -> list[str]:
+        """The runs that may have news, newest first: all on this machine, elsewhere those that report no end."""
         with self._workspace.guard:
-            return [row[0] for row in self._db.execute("SELECT id FROM runs ORDER BY created DESC")]
+            return [row[0] for row in self._db.execute(
+                "SELECT id FROM runs WHERE target = 'local' OR coalesce(reported, 'started') = 'started' "
+                "ORDER BY created DESC")]
 
     @property
     def _db(self) -> sqlite3.Connection:
@@ -72,19 +80,38 @@ class Ingest:
         return True
 
     def run(self, run_id: str) -> int:
-        """Read what is new in one run; how many events came."""
+        """Read what is new in one run; how many events came. A machine that is silent or gone has no news."""
         with self._workspace.guard:
-            row = self._db.execute("SELECT runs.key, target, path, inode, offset, generation FROM runs "
+            row = self._db.execute("SELECT runs.key, target, path, inode, offset, generation, last_stage FROM runs "
                                    "LEFT JOIN sources ON run = runs.key WHERE id = ?", (run_id,)).fetchone()
         if row is None:
             return 0
         key, target, path = row[:3]
-        host, events = host_for(target), str(PurePosixPath(path) / "events.jsonl")
+        folder = self._copied(run_id, target, path, row[6])
+        host, events = self._here, str(folder.events)
         stat = host.stat(events)
         if stat is None or (row[3] == stat.inode and row[4] == stat.size):
             return 0
         offset = self._position(host, events, stat, key, row[3], row[4], row[5])
         return self._read(host, events, key, offset, stat.size)
+
+    def _copied(self, run_id: str, target: str, path: str, stage: str | None) -> RunDir:
+        """Where the run's files are on this machine, after those of a far run were copied as far as they go."""
+        folder = folder_of(self._workspace.home, run_id, target, path)
+        if target == LOCAL:
+            return folder
+        due = time.monotonic() >= self._next_copy.get(run_id, 0.0)
+        try:
+            with self._workspace.hosts.contact(target) as host:
+                mirror = Mirror(self._workspace.home, run_id, host, path)
+                if due:
+                    mirror.pull_all()
+                    self._next_copy[run_id] = time.monotonic() + ALL_LOGS_S
+                else:
+                    mirror.pull(stage)
+        except (HostUnreachable, NotFound):  # silent or gone: what was copied is read all the same
+            pass
+        return folder
 
     def _position(self, host: Host, events: str, stat: FileStat, key: int, inode: int | None, offset: int | None,
                   generation: int | None) -> int:

@@ -15,13 +15,13 @@ from textual.widgets.option_list import Option
 
 from console.glance import Glance, RunDetail
 from console.log_file import FileSource
+from console.lookout import job_log
 from console.runlog.queries import Stage
 from console.screens.base import ConsoleScreen
 from console.text import clean_line
 from console.widgets.log_view import LogView
 from console.widgets.pane import Titled
 from console.widgets.states import STAGE
-from engine.rundir import RunDir
 
 SUPERVISOR = "job"
 
@@ -106,8 +106,9 @@ class LogsScreen(ConsoleScreen):
         if self._open == (detail.run.id, stage):
             return
         self._open = (detail.run.id, stage)
-        folder = RunDir(Path(detail.run.path))
-        path = folder.job / "log" if stage == SUPERVISOR else folder.stage_log(stage)
+        attempt = max(detail.state.attempt, 1)
+        output = Path(job_log(str(detail.folder.path), attempt))
+        path = output if stage == SUPERVISOR else detail.folder.stage_log(stage)
         name = f"{clean_line(detail.run.id, 40)} · {clean_line(stage, 30)}"
         self.query_one("#log", LogView).open(name, FileSource(path))
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import ClassVar, TypeVar
 
 from textual import events, on
@@ -30,7 +29,6 @@ from console.widgets.machine import machine_lines, machine_summary
 from console.widgets.report_card import card_lines, headline, scores
 from console.widgets.stage_strip import StageStrip
 from console.widgets.text_pane import TextPane
-from engine.rundir import RunDir
 
 T = TypeVar("T")
 TITLES = {"loss": "train loss", "val_bpb": "val bpb", "val_loss": "val loss", "tok_per_sec": "tok/s", "mfu": "MFU",
@@ -153,7 +151,7 @@ class RunScreen(ConsoleScreen):
         self._log_open = (detail.run.id, stage)
         found = detail.stage(stage)
         name = f"log {clean_line(found.title if found else stage, 30)}"
-        self.query_one("#tail", LogView).open(name, FileSource(RunDir(Path(detail.run.path)).stage_log(stage)))
+        self.query_one("#tail", LogView).open(name, FileSource(detail.folder.stage_log(stage)))
 
     # charts
 

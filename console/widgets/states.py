@@ -9,6 +9,7 @@ RUN = {
     "starting": ("◔", "$text-primary"),
     "running": ("●", "$text-success"),
     "silent": ("?", "$text-warning"),
+    "stale": ("●", "$text-warning"),
     "finished": ("✓", "$text-success"),
     "failed": ("✗", "$text-error"),
     "stopped": ("■", "$text-warning"),
