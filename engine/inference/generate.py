@@ -9,23 +9,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from engine.inference.kv_cache import KVCache
 from engine.inference.sampling import Sampler, Sampling
+from engine.inference.stepper import ShouldStop as ShouldStop
+from engine.inference.stepper import Stepper, TorchStepper, never
 from engine.inference.tool_state import ChatTokenizer, SpecialIds, ToolState
 from engine.model.gpt import GPT
 
 Finish = Literal["stop", "length", "context", "cancelled"]
 Step = tuple[list[int], list[int]]  # one token per row; 1 where it was sampled, 0 where a tool forced it
-ShouldStop = Callable[[], bool]
-
-_PREFILL_CHUNK = 512  # tokens between two looks at should_stop while a long prompt is read
-
-
-def _never() -> bool:
-    return False
 
 
 @dataclass(frozen=True)
@@ -41,13 +35,14 @@ class Completion:
 class Engine:
     """Generates with one model. A row is done at <|assistant_end|> or <|bos|>."""
 
-    def __init__(self, model: GPT, tokenizer: ChatTokenizer) -> None:
+    def __init__(self, model: GPT, tokenizer: ChatTokenizer, stepper: Stepper | None = None) -> None:
         self.model, self.tokenizer = model, tokenizer
+        self.stepper = stepper or TorchStepper(model)
         self.special = SpecialIds.of(tokenizer)
 
     def generate(self, prompt_ids: Sequence[int], *, num_samples: int = 1, max_tokens: int | None = None,
                  temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None, seed: int | None = 42,
-                 should_stop: ShouldStop = _never) -> Iterator[Step]:
+                 should_stop: ShouldStop = never) -> Iterator[Step]:
         """Yield steps of `num_samples` tokens, all rows answering the same prompt.
 
         Ends when every row is done (the token that says so is yielded; rows that were done earlier keep being fed and
@@ -56,8 +51,8 @@ class Engine:
         """
         sampler = Sampler(Sampling(temperature, top_k, top_p, seed), self.model.device)
         limit = self.room(len(prompt_ids), max_tokens)
-        cache = self._cache(1, len(prompt_ids) + (limit if num_samples == 1 else 0))
-        logits = self._prefill([prompt_ids], cache, should_stop) if limit else None
+        cache = self.stepper.cache(len(prompt_ids) + (limit if num_samples == 1 else 0))
+        logits = self.stepper.read([prompt_ids], cache, should_stop) if limit else None
         if logits is None:
             return
         if num_samples > 1:
@@ -67,7 +62,7 @@ class Engine:
 
     def generate_batch(self, prompts: Sequence[Sequence[int]], *, max_tokens: int | None = None,
                        temperature: float = 0.0, top_k: int | None = None, top_p: float | None = None,
-                       seed: int | None = 42, batch_size: int = 64, should_stop: ShouldStop = _never,
+                       seed: int | None = 42, batch_size: int = 64, should_stop: ShouldStop = never,
                        on_done: Callable[[int], None] | None = None) -> list[Completion]:
         """One completion per prompt, in order; `on_done(n)` tells after each batch how many are finished.
 
@@ -92,8 +87,8 @@ class Engine:
                   should_stop: ShouldStop) -> list[Completion]:
         """Completions of prompts of one length, generated side by side."""
         limit = self.room(len(prompts[0]), max_tokens)
-        cache = self._cache(len(prompts), len(prompts[0]) + limit)
-        logits = self._prefill(prompts, cache, should_stop) if limit else None
+        cache = self.stepper.cache(len(prompts[0]) + limit, len(prompts))
+        logits = self.stepper.read(prompts, cache, should_stop) if limit else None
         rows: list[tuple[list[int], list[int]]] = [([], []) for _ in prompts]
         ended = [False] * len(prompts)
         for tokens, masks in self._steps(logits, cache, sampler, limit, should_stop) if logits is not None else ():
@@ -116,27 +111,9 @@ class Engine:
             yield tokens, masks
             if not remaining or all(ended) or should_stop():
                 return
-            logits = self._forward(torch.tensor(tokens, device=self.model.device)[:, None], cache)
-
-    def _prefill(self, prompts: Sequence[Sequence[int]], cache: KVCache, should_stop: ShouldStop) -> Tensor | None:
-        """Read prompts of equal length into the cache; logits (B, V) behind them, None if asked to stop meanwhile."""
-        ids = torch.tensor(prompts, device=self.model.device)
-        logits = None
-        for chunk in ids.split(_PREFILL_CHUNK, dim=1):
-            logits = self._forward(chunk, cache)
-            if should_stop():
-                return None
-        return logits
-
-    @torch.inference_mode()
-    def _forward(self, ids: Tensor, cache: KVCache) -> Tensor:
-        """ids (B, t) -> logits (B, V) of the last position."""
-        return self.model(ids, kv_cache=cache, last_only=True)[:, -1]
-
-    def _cache(self, batch_size: int, max_len: int) -> KVCache:
-        config = self.model.config
-        return KVCache(batch_size, config.n_kv_head, max_len, config.head_dim, config.n_layer, self.model.device,
-                       self.model.dtype)
+            following = self.stepper.read([[token] for token in tokens], cache)
+            assert following is not None  # nobody asked to stop meanwhile
+            logits = following
 
 
 def finish_of(ended: bool, count: int, limit: int, max_tokens: int | None) -> Finish:

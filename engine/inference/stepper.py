@@ -1,0 +1,71 @@
+"""How a model reads tokens into a KV cache: many of one row, or one each of several rows that stand at any position.
+
+Generation asks this and nothing else of a model, so that another way of computing the same (a native decode step) can
+take PyTorch's place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from engine.inference.kv_cache import KVCache
+from engine.model.gpt import GPT
+
+ShouldStop = Callable[[], bool]
+PREFILL_CHUNK = 512  # tokens between two looks at should_stop while a long prompt is read
+
+
+def never() -> bool:
+    """For callers that have nobody who could ask them to stop."""
+    return False
+
+
+class Stepper(Protocol):
+    """Reads tokens. Logits are float32 and may be overwritten by the next call."""
+
+    def cache(self, max_len: int, batch_size: int = 1) -> KVCache:
+        """An empty cache that fits this model."""
+        ...
+
+    def read(self, rows: Sequence[Sequence[int]], cache: KVCache, should_stop: ShouldStop = never) -> Tensor | None:
+        """Read token ids, B rows of one length, behind what a cache of B rows holds: logits (B, V) after the last ones,
+        or None if asked to stop meanwhile."""
+        ...
+
+    def step(self, tokens: Sequence[int], caches: Sequence[KVCache]) -> Tensor:
+        """Read tokens[i] into caches[i], each of one row and at its own position: logits (len(tokens), V)."""
+        ...
+
+
+class TorchStepper:
+    """The model's own forward pass. Rows at different positions are read one after the other."""
+
+    def __init__(self, model: GPT) -> None:
+        self.model = model
+
+    def cache(self, max_len: int, batch_size: int = 1) -> KVCache:
+        config = self.model.config
+        return KVCache(batch_size, config.n_kv_head, max_len, config.head_dim, config.n_layer, self.model.device,
+                       self.model.dtype)
+
+    def read(self, rows: Sequence[Sequence[int]], cache: KVCache, should_stop: ShouldStop = never) -> Tensor | None:
+        logits = None
+        for chunk in torch.tensor(rows, device=self.model.device).split(PREFILL_CHUNK, dim=1):
+            logits = self.forward(chunk, cache)
+            if should_stop():
+                return None
+        return logits
+
+    def step(self, tokens: Sequence[int], caches: Sequence[KVCache]) -> Tensor:
+        rows = [self.forward(torch.tensor([[token]], device=self.model.device), cache)
+                for token, cache in zip(tokens, caches, strict=True)]
+        return torch.cat(rows)
+
+    @torch.inference_mode()
+    def forward(self, ids: Tensor, cache: KVCache) -> Tensor:
+        """ids (B, t), all rows at the cache's position -> logits (B, V) after the last of them."""
+        return self.model(ids, kv_cache=cache, last_only=True)[:, -1]
