@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.config import ConfigError
-from engine.model.config import GPTConfig, UnsupportedArchitecture, config_from_meta
+from engine.model.config import CLASSIC, ERAS, MODERN, GPTConfig, UnsupportedArchitecture, config_from_meta
+from engine.model.counts import parameter_counts
 from engine.rundir import runs_dir, valid_run_id
 
 DIRECTORIES = {"base": "base_checkpoints", "mid": "mid_checkpoints", "sft": "chatsft_checkpoints",
@@ -156,7 +157,7 @@ def _model(place: _Place, folder: _Folder, step: int, problems: list[str]) -> Mo
     val_bpb = _number(manifest.get("val_bpb", meta.get("val_bpb")))
     return ModelInfo(
         f"{place.where}@{step}", f"{place.tag} {place.source}", place.source, place.tag, step, place.path,
-        place.tokenizer_dir, folder.size("model", step), _n_params(config) if config else None, config, created,
+        place.tokenizer_dir, folder.size("model", step), _n_params(config, meta) if config else None, config, created,
         val_bpb, place.run_id, bool(manifest) and not problems, "; ".join(problems) or None)
 
 
@@ -227,7 +228,9 @@ def _number(value: Any) -> float | None:
         return None
 
 
-def _n_params(config: GPTConfig) -> int:
-    """Parameters of the classic architecture, without padded vocabulary rows."""
-    matrices = 2 * config.n_embd**2 + 2 * config.n_kv_head * config.head_dim * config.n_embd + 8 * config.n_embd**2
-    return 2 * config.vocab_size * config.n_embd + config.n_layer * matrices
+def _n_params(config: GPTConfig, meta: dict[str, Any]) -> int:
+    """Parameters, by the architecture that our meta files record; in nanochat's, a window pattern tells the modern."""
+    recorded = meta.get("architecture")
+    era = recorded.get("era") if isinstance(recorded, dict) else None
+    architecture = ERAS.get(str(era), CLASSIC if config.window_pattern is None else MODERN)
+    return parameter_counts(config, architecture)["total"]

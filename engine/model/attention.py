@@ -1,4 +1,5 @@
-"""Causal self-attention with rotary positions, QK norm and grouped key/value heads, with or without a KV cache."""
+"""Causal self-attention with rotary positions, QK norm, grouped key/value heads, sliding windows and value embeddings,
+with or without a KV cache."""
 
 from __future__ import annotations
 
@@ -8,8 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from engine.model.config import Architecture, GPTConfig
+from engine.model import flash
+from engine.model.config import Architecture, GPTConfig, windows
 from engine.model.layers import Linear, rms_norm
+from engine.model.value_embedding import gated, value_gate
 
 EXPLICIT_LIMIT = 512  # longest context whose T x T scores are worth their memory on a CPU
 
@@ -18,6 +21,7 @@ class Cache(Protocol):
     """What attention needs of a KV cache: a place to write, everything written so far, and who may see what."""
 
     pos: int
+    state: dict[str, Tensor]  # what the model itself carries from call to call, tensors (B, ...)
 
     def insert(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Write k, v (B, K, t, D) at `pos`; return views (B, K, pos + t, D) of all that is stored."""
@@ -33,12 +37,15 @@ class Cache(Protocol):
         ...
 
 
-def rotary_tables(config: GPTConfig, architecture: Architecture, length: int) -> tuple[Tensor, Tensor]:
-    """cos and sin, each (length, D/2) float32, rounded to bfloat16 first as the trained weights saw them."""
+def rotary_tables(config: GPTConfig, architecture: Architecture, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """cos and sin, each (sequence_len, 1, D/2) in `dtype`; in the older eras rounded to bfloat16 first, as trained."""
     pair = torch.arange(0, config.head_dim, 2, dtype=torch.float32)
     inv_freq = 1.0 / (architecture.rope_base ** (pair / config.head_dim))
-    angle = torch.outer(torch.arange(length, dtype=torch.float32), inv_freq)
-    return angle.cos().bfloat16().float(), angle.sin().bfloat16().float()
+    angle = torch.outer(torch.arange(config.sequence_len, dtype=torch.float32), inv_freq)[:, None, :]
+    cos, sin = angle.cos(), angle.sin()
+    if architecture.bf16_rotary:
+        cos, sin = cos.bfloat16(), sin.bfloat16()
+    return cos.to(dtype), sin.to(dtype)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -51,21 +58,40 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat((x1 * cos + x2 * sin, x2 * cos - x1 * sin), dim=-1)
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """q (B, H, T, D), k and v (B, K, S, D) -> (B, H, T, D). Without a mask: causal, or full sight when T is 1."""
-    T, grouped = q.shape[2], q.shape[1] != k.shape[1]
+def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, window: int | None) -> Tensor:
+    """q (B, H, T, D), k and v (B, K, S, D) -> (B, H, T, D). The T queries are the last T of the S positions.
+
+    Without a mask: causal, or full sight when T is 1. With a window a query sees at most that many keys before it.
+    """
+    T, S, grouped = q.shape[2], k.shape[2], q.shape[1] != k.shape[1]
+    if window is not None and window >= S - 1:
+        window = None
     if q.requires_grad and q.device.type == "cpu" and T <= EXPLICIT_LIMIT and mask is None and not grouped:
-        return _explicit_causal(q, k, v)
+        return _explicit_causal(q, k, v, window)
+    if window is not None:
+        if T == 1 and mask is None:
+            k, v = k[:, :, S - window - 1 :], v[:, :, S - window - 1 :]
+        else:
+            near = sight(T, S, window, q.device)
+            mask = near if mask is None else mask & near
     return F.scaled_dot_product_attention(q, k, v, mask, is_causal=mask is None and T > 1, enable_gqa=grouped)
 
 
-def _explicit_causal(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def sight(T: int, S: int, window: int, device: torch.device) -> Tensor:
+    """(T, S) bool: which of S keys each of the last T positions sees, itself and `window` before it."""
+    ones = torch.ones(T, S, dtype=torch.bool, device=device)
+    return ones.tril(S - T).triu(S - T - window)
+
+
+def _explicit_causal(q: Tensor, k: Tensor, v: Tensor, window: int | None) -> Tensor:
     """Textbook causal attention, (B, H, T, D) each. On a CPU, training at T = 256, its batched products are about 2.5
     times as fast as torch's fused kernel, whose backward pass is not tuned there; the price is the T x T scores."""
     B, H, T, D = q.shape
     q, k, v = (x.reshape(B * H, T, D) for x in (q, k, v))
-    future = torch.full((T, T), -torch.inf, dtype=q.dtype).triu(1)
-    scores = torch.baddbmm(future, q * D**-0.5, k.mT)  # (B*H, T, T)
+    hidden = torch.full((T, T), -torch.inf, dtype=q.dtype).triu(1)
+    if window is not None:
+        hidden = hidden.masked_fill(~sight(T, T, window, q.device), -torch.inf)
+    scores = torch.baddbmm(hidden, q * D**-0.5, k.mT)  # (B*H, T, T)
     return torch.bmm(scores.softmax(-1), v).view(B, H, T, D)
 
 
@@ -74,25 +100,39 @@ class CausalSelfAttention(nn.Module):
 
     def __init__(self, config: GPTConfig, architecture: Architecture, layer: int) -> None:
         super().__init__()
-        self.layer, self.qk_scale = layer, architecture.qk_scale
+        self.layer, self.architecture, self.window = layer, architecture, windows(config, architecture)[layer]
         self.n_head, self.n_kv_head, self.head_dim = config.n_head, config.n_kv_head, config.head_dim
         self.c_q = Linear(config.n_embd, config.n_head * config.head_dim)
         self.c_k = Linear(config.n_embd, config.n_kv_head * config.head_dim)
         self.c_v = Linear(config.n_embd, config.n_kv_head * config.head_dim)
         self.c_proj = Linear(config.n_embd, config.n_embd)
+        if architecture.gate_channels and config.has_value_embedding(layer):
+            self.ve_gate = value_gate(config, architecture)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, kv_cache: Cache | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, cos: Tensor, sin: Tensor, value: Tensor | None = None, kv_cache: Cache | None = None
+    ) -> Tensor:
+        """x (B, T, C); `value` (B, T, K·D) is the tokens' value embedding, in layers that have one."""
         B, T, C = x.shape
         q = self.c_q(x).view(B, T, self.n_head, self.head_dim)
         k = self.c_k(x).view(B, T, self.n_kv_head, self.head_dim)
         v = self.c_v(x).view(B, T, self.n_kv_head, self.head_dim)
+        if value is not None:
+            v = gated(v, value, x, self.ve_gate, self.architecture)
         q, k = rms_norm(rotate(q, cos, sin)), rms_norm(rotate(k, cos, sin))
-        if self.qk_scale != 1.0:
-            q, k = q * self.qk_scale, k * self.qk_scale
-        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # (B, heads, T, D)
+        if (scale := self.architecture.qk_scale) != 1.0:
+            q, k = q * scale, k * scale
+        if kv_cache is None and flash.available(q):
+            y = flash.attend(q, k, v, self.window).reshape(B, T, C)
+        else:
+            y = self._attend_transposed(q, k, v, kv_cache).transpose(1, 2).reshape(B, T, C)
+        return self.c_proj(y)
+
+    def _attend_transposed(self, q: Tensor, k: Tensor, v: Tensor, kv_cache: Cache | None) -> Tensor:
+        """q (B, T, H, D), k and v (B, T, K, D), with what the cache holds before them -> (B, H, T, D)."""
+        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
         mask = None
         if kv_cache is not None:
-            mask = kv_cache.mask(T)
+            mask = kv_cache.mask(q.shape[2])
             k, v = kv_cache.insert(self.layer, k, v)
-        y = _attend(q, k, v, mask)
-        return self.c_proj(y.transpose(1, 2).reshape(B, T, C))
+        return _attend(q, k, v, mask, self.window)

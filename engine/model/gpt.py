@@ -1,12 +1,12 @@
-"""The GPT: nanochat's classic architecture with nanochat's parameter names.
+"""The GPT: nanochat's classic architecture and all that was added to it since, with nanochat's parameter names.
 
-Rotary positions, QK norm, untied embeddings, relu² MLP, RMS norm without gain, no biases, logit softcap. The module
-knows nothing of tokenizers, optimizers, files or sampling.
+Rotary positions, QK norm, untied embeddings, relu² MLP, RMS norm without gain, no biases, logit softcap; and, as the
+`Architecture` says, windows, per-layer scalars, value embeddings, bigrams, smear and backout. The module knows nothing
+of tokenizers, optimizers, files or sampling.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Literal
 
@@ -14,9 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from engine.model import counts
 from engine.model.attention import Cache, CausalSelfAttention, rotary_tables
-from engine.model.config import CLASSIC, Architecture, GPTConfig
+from engine.model.config import CLASSIC, SMEAR_CHANNELS, Architecture, GPTConfig
+from engine.model.initial import init_classic, init_modern
 from engine.model.layers import Linear, rms_norm
+from engine.model.neighbours import BigramEmbedding, smear
+from engine.model.value_embedding import value_tables
 
 IGNORE = -1  # target value that does not count in the loss
 
@@ -41,8 +45,8 @@ class Block(nn.Module):
         self.attn = CausalSelfAttention(config, architecture, layer)
         self.mlp = MLP(config)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, kv_cache: Cache | None) -> Tensor:
-        x = x + self.attn(rms_norm(x), cos, sin, kv_cache)
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, value: Tensor | None, kv_cache: Cache | None) -> Tensor:
+        x = x + self.attn(rms_norm(x), cos, sin, value, kv_cache)
         return x + self.mlp(rms_norm(x))
 
 
@@ -76,11 +80,30 @@ class GPT(nn.Module):
         super().__init__()
         self.config, self.architecture, self.dtype = config, architecture, dtype
         rows = vocab_rows or config.vocab_size
+        self._add_scalars()
         self.transformer = Transformer(config, architecture, rows)
         self.lm_head = Linear(config.n_embd, rows)
-        cos, sin = rotary_tables(config, architecture, config.sequence_len)
-        self.register_buffer("cos", cos[:, None, :].to(dtype), persistent=False)  # (T, 1, D/2)
-        self.register_buffer("sin", sin[:, None, :].to(dtype), persistent=False)
+        if architecture.smear:
+            self.smear_gate = Linear(SMEAR_CHANNELS, 1)
+        if architecture.bigram:
+            self.bigram_embed = BigramEmbedding(config.vocab_size, config.n_embd)
+        if architecture.gate_channels:
+            self.value_embeds = value_tables(config, rows)
+        cos, sin = rotary_tables(config, architecture, dtype)
+        self.register_buffer("cos", cos, persistent=False)  # (T, 1, D/2)
+        self.register_buffer("sin", sin, persistent=False)
+
+    def _add_scalars(self) -> None:
+        def scalars(n: int) -> nn.Parameter:
+            return nn.Parameter(torch.empty(n))
+
+        a, n_layer = self.architecture, self.config.n_layer
+        if a.residual_scalars:
+            self.resid_lambdas, self.x0_lambdas = scalars(n_layer), scalars(n_layer)
+        if a.bigram:
+            self.bigram_lambdas = scalars(n_layer)
+        if a.smear:
+            self.smear_lambda, self.backout_lambda = scalars(1), scalars(1)
 
     def forward(
         self,
@@ -111,45 +134,63 @@ class GPT(nn.Module):
             raise ValueError(f"position {start + T} is beyond the context of {self.cos.shape[0]} tokens")
         cos, sin = self.cos[start : start + T], self.sin[start : start + T]
         x = rms_norm(F.embedding(idx, self.transformer.wte.weight).to(self.dtype))
-        for block in self.transformer.h:
-            x = block(x, cos, sin, kv_cache)
+        x = self._blocks(x, idx, cos, sin, kv_cache)
         if kv_cache is not None:
             kv_cache.advance(T)
         return rms_norm(x[:, -1:] if last_only else x)
+
+    def _blocks(self, x: Tensor, idx: Tensor, cos: Tensor, sin: Tensor, kv_cache: Cache | None) -> Tensor:
+        """The stream (B, T, C) through all layers, with what the architecture adds before, between and after them."""
+        a = self.architecture
+        state = None if kv_cache is None else kv_cache.state
+        if a.smear:
+            x = smear(x, self.smear_gate, self.smear_lambda, state)
+        x0, middle = x, x
+        pairs = self.bigram_embed(idx, state).to(x.dtype) if a.bigram else None
+        for i, block in enumerate(self.transformer.h):
+            if a.residual_scalars:
+                x = self.resid_lambdas[i] * x + self.x0_lambdas[i] * x0
+            if pairs is not None:
+                x = x + self.bigram_lambdas[i] * pairs
+            x = block(x, cos, sin, self._value(i, idx), kv_cache)
+            if i == self.config.n_layer // 2:
+                middle = x
+        return x - self.backout_lambda.to(x.dtype) * middle if a.smear else x
+
+    def _value(self, layer: int, idx: Tensor) -> Tensor | None:
+        """Value embeddings (B, T, K·D) of the tokens, in a layer that has them."""
+        if not self.architecture.gate_channels or not self.config.has_value_embedding(layer):
+            return None
+        return self.value_embeds[str(layer)](idx)
 
     def _logits(self, x: Tensor) -> Tensor:
         """Stream (B, T, C) -> soft-capped logits (B, T, V) float32; padded vocabulary rows are cut off."""
         logits = self.lm_head(x)[..., : self.config.vocab_size].float()
         return self.architecture.softcap * torch.tanh(logits / self.architecture.softcap)
 
-    @torch.no_grad()
     def init_weights(self, generator: torch.Generator | None = None) -> None:
-        """nanochat's initial weights: normal with std min(1, √(out/in))/√in, but for the embedding, whose std is 1.
-
-        Every projection back to the stream, and lm_head, start at zero.
-        """
-        nn.init.normal_(self.transformer.wte.weight, generator=generator)
-        for name, parameter in self.named_parameters():
-            if name.endswith("wte.weight"):
-                continue
-            fan_out, fan_in = parameter.shape
-            if name.endswith("c_proj.weight") or name == "lm_head.weight":
-                nn.init.zeros_(parameter)
-            else:
-                std = min(1.0, math.sqrt(fan_out / fan_in)) / math.sqrt(fan_in)
-                nn.init.normal_(parameter, std=std, generator=generator)
+        """Random weights by nanochat's recipe for this architecture."""
+        named = list(self.named_parameters())
+        if self.architecture.modern:
+            init_modern(self.config, named, generator)
+        else:
+            init_classic(named, generator)
 
     def n_params(self) -> int:
         return sum(p.numel() for p in self.parameters())
 
-    def flops_per_token(self) -> float:
-        """Training FLOPs per token, forward and backward: 6 per matrix weight plus attention over the context.
+    def parameter_counts(self) -> dict[str, int]:
+        """Parameters by kind: wte, value_embeds, lm_head, transformer_matrices, scalars, total."""
+        return counts.parameter_counts(self.config, self.architecture, self.vocab_rows)
 
-        The token embedding is a look-up and costs nothing (PaLM appendix B; nanochat counts the same).
-        """
-        c = self.config
-        matrices = self.n_params() - self.transformer.wte.weight.numel()
-        return 6.0 * matrices + 12.0 * c.n_layer * c.n_head * c.head_dim * c.sequence_len
+    def flops_per_token(self) -> float:
+        """Training FLOPs per token, forward and backward, as nanochat counts them for this architecture."""
+        return counts.flops_per_token(self.config, self.architecture, self.vocab_rows)
+
+    @property
+    def vocab_rows(self) -> int:
+        """Rows of the embedding tables: the vocabulary and its padding."""
+        return self.lm_head.weight.shape[0]
 
     @property
     def device(self) -> torch.device:
@@ -170,8 +211,7 @@ def gpt_from_state(
         model = GPT(config, architecture, dtype=dtype, vocab_rows=rows)
     _check_state({k: v.shape for k, v in model.state_dict().items()}, state)
     model.load_state_dict({k: v.float() for k, v in state.items()}, strict=True, assign=True)
-    cos, sin = rotary_tables(config, architecture, config.sequence_len)
-    model.cos, model.sin = cos[:, None, :].to(dtype), sin[:, None, :].to(dtype)
+    model.cos, model.sin = rotary_tables(config, architecture, dtype)
     return model.to(device)
 
 

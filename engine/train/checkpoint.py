@@ -251,11 +251,11 @@ def load_model(
     try:
         state = {str(k).removeprefix("_orig_mod."): v for k, v in _tensor_items(state)}
         config = config_from_meta(meta["model_config"])
-        model = gpt_from_state(config, architecture_of(state), state, dtype=dtype, device=device)
+        architecture = architecture_of(state, config, meta.get("architecture"))
+        model = gpt_from_state(config, architecture, state, dtype=dtype, device=device)
     except (UnsupportedArchitecture, ValueError, TypeError) as error:
-        raise CheckpointError(
-            f"{path}: {error}", "use a checkpoint of the classic architecture", "checkpoint"
-        ) from error
+        advice = "use a checkpoint that nanochat or llmconsole wrote"
+        raise CheckpointError(f"{path}: {error}", advice, "checkpoint") from error
     return model.eval(), meta
 
 

@@ -131,7 +131,7 @@ def test_a_run_that_only_begins_does_not_hide_the_model_that_can_chat(tmp_path: 
     ("meta_000300.json", b"[" * 100_000, "meta file is damaged"),
     ("meta_000300.json", b" " * (2 << 20), "meta file is damaged"),
     ("meta_000300.json", b"\xff\x00", "meta file is damaged"),
-    ("meta_000300.json", b'{"model_config": {"window_pattern": "SSSL"}}', "sliding windows"),
+    ("meta_000300.json", b'{"model_config": {"n_experts": 8}}', "does not know: n_experts"),
     ("meta_000300.json", None, "meta file is missing"),
     ("model_000300.pt", None, "model file is missing"),
     ("model_000300.pt", b"cut", "not the size"),

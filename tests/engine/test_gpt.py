@@ -13,20 +13,21 @@ from transformers import NanoChatConfig, NanoChatForCausalLM
 from engine.model.config import (
     CLASSIC,
     GPTConfig,
-    UnsupportedArchitecture,
     architecture_of,
     config_from_meta,
     from_depth,
 )
 from engine.model.gpt import GPT, gpt_from_state
 
-ERAS = ("seed", "padded")
+ERAS = ("seed", "padded", "lambdas", "windows", "value_embeds", "bigram", "softcap20", "gate12", "head")
 
 
 def load_era(folder: Path) -> tuple[GPT, dict[str, np.ndarray]]:
     meta = json.loads((folder / "meta_000010.json").read_text())
     state = torch.load(folder / "model_000010.pt", weights_only=True)
-    model = gpt_from_state(config_from_meta(meta["model_config"]), architecture_of(state), state, dtype=torch.float32)
+    config = config_from_meta(meta["model_config"])
+    recorded = {"era": "softcap20"} if folder.name == "softcap20" else None  # the one era that nothing in a file tells
+    model = gpt_from_state(config, architecture_of(state, config, recorded), state, dtype=torch.float32)
     return model.eval(), dict(np.load(folder / "expected.npz"))
 
 
@@ -59,7 +60,9 @@ def test_flops_and_keys_equal_upstreams(fixtures: Path, era: str) -> None:
     model, _ = load_era(fixtures / "eras" / era)
     facts = json.loads((fixtures / "eras" / era / "facts.json").read_text())
     assert model.flops_per_token() == facts["flops_per_token"]
-    assert {k: list(v.shape) for k, v in model.state_dict().items()} == {k: v[0] for k, v in facts["keys"].items()}
+    shapes = {k: list(v.shape) for k, v in model.state_dict().items()}
+    assert list(shapes.items()) == [(k, v[0]) for k, v in facts["keys"].items()]
+    assert model.n_params() == model.parameter_counts()["total"]
 
 
 @torch.no_grad()
@@ -133,15 +136,6 @@ def test_initial_weights_follow_the_recipe() -> None:
     assert block.mlp.c_fc.weight.std().item() == pytest.approx(256**-0.5, rel=0.02)
     for zero in (model.lm_head, block.attn.c_proj, block.mlp.c_proj):
         assert not zero.weight.any()
-
-
-def test_modern_architectures_are_refused_by_name() -> None:
-    assert architecture_of(["transformer.wte.weight"]) == CLASSIC
-    for key, word in (("resid_lambdas", "scalars"), ("value_embeds.1.weight", "value"), ("smear_gate.weight", "smear")):
-        with pytest.raises(UnsupportedArchitecture, match=word):
-            architecture_of(["transformer.wte.weight", key])
-    with pytest.raises(UnsupportedArchitecture, match="SSSL"):
-        config_from_meta({"window_pattern": "SSSL"})
 
 
 def test_a_wrong_tensor_is_named() -> None:
