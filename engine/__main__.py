@@ -22,6 +22,7 @@ EXIT_FAILED, EXIT_BAD_SETTINGS = 1, 2
 _COMMANDS = {
     "run": ("engine.pipeline:main", "run the stages of a recipe, each in a process of its own"),
     "chat": ("engine.inference.chat_worker:main", "load a model and answer over JSON lines on stdin and stdout"),
+    "serve": ("engine.serving.server:main", "answer over HTTP: a web page, nanochat's API and OpenAI's"),
 }
 
 

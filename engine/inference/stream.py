@@ -61,3 +61,19 @@ class AnswerStream:
             self._kind = self._opens[token]
             return pieces
         return self.close() if self._closes.get(token) == self._kind else []
+
+
+class LiteralStream:
+    """The same, with special tokens as the text of their names: nanochat's web API shows tool use that way."""
+
+    def __init__(self, tokenizer: ChatTokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def push(self, token: int) -> list[Piece]:
+        text = self._utf8.decode(self._tokenizer.decode_bytes([token]))
+        return [Piece("text", text)] if text else []
+
+    def close(self) -> list[Piece]:
+        text = self._utf8.decode(b"", final=True)
+        return [Piece("text", text)] if text else []
