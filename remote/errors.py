@@ -11,9 +11,14 @@
     |-- FileReplaced           start again from offset 0: the file is a different one now
     |-- CopyDamaged            copy again: what arrived is not what was sent
     |-- Cancelled              nothing: whoever asked has withdrawn
+    |-- DamagedCopy            use another copy, or make this one again: it is not what its manifest says
+    |-- NoSuchCopy             name another place or checkpoint: this one is not there
+    |-- CopyRefused            do what the text says first (free disk space, another folder, another tokenizer)
+    |-- HubUnreachable         wait and try again: the destination does not answer, or not with sense
+    |-- TokenRefused           get another token; nothing else will work
     |-- RunnerFailed           show it to a person: the box answered, but not with what was asked
     |-- OtherAttemptExists     attach to the attempt it names instead of launching
-    `-- ProviderError          (a provider of rented machines; `status` is the HTTP code or None, `detail` its own words)
+    `-- ProviderError          `status` is the HTTP code or None, `detail` the provider's own words
         |-- CredentialRefused  ask for another key; nothing else will work
         |-- AccessRefused      skip this offer: the account or the key's scope does not reach it
         |-- EdgeRefused        a guard before the provider refused, not the provider: wait, or use another network
@@ -77,6 +82,26 @@ class CopyDamaged(RemoteError):
 
 class Cancelled(RemoteError):
     """The caller set its stop event while something was waited for."""
+
+
+class DamagedCopy(RemoteError):
+    """A copy of a checkpoint is not what its manifest or its receipt says."""
+
+
+class NoSuchCopy(RemoteError):
+    """There is no copy, repository or revision of that name."""
+
+
+class CopyRefused(RemoteError):
+    """It could be done but would do harm; the text says what and what helps."""
+
+
+class HubUnreachable(RemoteError):
+    """The destination of a backup does not answer, or answers with errors of its own."""
+
+
+class TokenRefused(RemoteError):
+    """The destination knows no such token, or the token may not do this."""
 
 
 class RunnerFailed(RemoteError):
