@@ -53,6 +53,10 @@ class BaseTrain(Training):
 class MidTrain(Training):
     """Teach the chat format: conversations as one stream of tokens, loss on all of them."""
 
+    mixture: str | None = opt(
+        None, "what to read: nanochat-mid, no-benchmarks, tasks such as SmolTalk:10000+GSM8K*2+identity, or a .jsonl "
+        "file; none: the dataset stage's conversations"
+    )
     init_lr_frac: float = opt(1.0, "start at this share of the learning rates", low=0, high=1)
     warmdown_ratio: float = opt(0.2, "share of the steps over which the learning rate falls to 0", low=0, high=1)
     num_epochs: int = opt(1, "passes over the conversations, unless num_iterations says otherwise", low=1)
@@ -63,6 +67,10 @@ class ChatSft(Training):
     """Fine-tune on conversations; only the assistant's words count in the loss."""
 
     source: str = opt("mid", "start from this stage's newest checkpoint", choices=("base", "mid"))
+    mixture: str | None = opt(
+        None, "what to read: nanochat-sft, no-benchmarks, tasks such as SmolTalk:10000+GSM8K*2+identity, or a .jsonl "
+        "file; none: the dataset stage's conversations"
+    )
     init_lr_frac: float = opt(0.02, "start at this share of the learning rates", low=0, high=1)
     warmdown_ratio: float = opt(1.0, "share of the steps over which the learning rate falls to 0", low=0, high=1)
     num_epochs: int = opt(1, "passes over the conversations, unless num_iterations says otherwise", low=1)

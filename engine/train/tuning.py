@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from torch import Tensor
@@ -13,6 +13,7 @@ from engine.data.conversations import Conversation, read_conversations
 from engine.data.packing import ConversationBatches
 from engine.device import choose_device
 from engine.settings.training import ChatSft, MidTrain
+from engine.tasks import mixture
 from engine.tokenizer.bpe import Tokenizer
 from engine.tokenizer.chat_format import render_conversation
 from engine.train import checkpoint
@@ -42,13 +43,13 @@ def tune(
 ) -> None:
     """Train on `conversations/<files[0]>` and validate on `<files[1]>`, from `start_from` or resuming."""
     bench = _set_up(config, context, source, start_from)
-    training = _read(context.base_dir, files[0])
-    validating = _read(context.base_dir, files[1])
+    training = _read(config, context, files[0], "train")
+    validating = _read(config, context, files[1], "val")
     B, T, device = config.device_batch_size, config.max_seq_len, bench.device.device
     schedule = _schedule(config, training, bench.tokenizer)
     announce(bench, schedule, conversations=len(training))
 
-    def packed(conversations: list[Conversation], start: dict[str, object] | None = None) -> ConversationBatches:
+    def packed(conversations: Sequence[Conversation], start: dict[str, object] | None = None) -> ConversationBatches:
         return ConversationBatches(
             len(conversations),
             _renderer(bench.tokenizer, conversations, T + 1),
@@ -70,14 +71,21 @@ def tune(
     context.report(title, training_report(bench, trainer), {"Conversations": len(training)})
 
 
-def _read(base: Path, name: str) -> list[Conversation]:
-    conversations = read_conversations(base / "conversations" / name)
+def _read(config: MidTrain | ChatSft, context: StageContext, name: str, split: str) -> Sequence[Conversation]:
+    """The conversations of the chosen mixture or, without one, those of the dataset stage's file."""
+    conversations: Sequence[Conversation]
+    if config.mixture is None:
+        path = context.base_dir / "conversations" / name
+        conversations, origin = read_conversations(path), str(path)
+    else:
+        conversations = mixture.build(config.mixture, context.base_dir, split, log=context.log)
+        origin = f"the mixture {config.mixture} ({split})"
     if not conversations:
-        raise StageError(f"{base / 'conversations' / name} holds no conversations", "run the dataset stage", "data")
+        raise StageError(f"{origin} holds no conversations", "run the dataset stage", "data")
     return conversations
 
 
-def _renderer(tokenizer: Tokenizer, conversations: list[Conversation], room: int):  # type: ignore[no-untyped-def]
+def _renderer(tokenizer: Tokenizer, conversations: Sequence[Conversation], room: int):  # type: ignore[no-untyped-def]
     return lambda i: render_conversation(tokenizer, conversations[i], room)
 
 
@@ -100,7 +108,7 @@ def _set_up(config: MidTrain | ChatSft, context: StageContext, source: str, star
     return Workbench(config, context, source, device, tokenizer, model, folder, meta if step is not None else None)
 
 
-def _schedule(config: MidTrain | ChatSft, training: list[Conversation], tokenizer: Tokenizer) -> Schedule:
+def _schedule(config: MidTrain | ChatSft, training: Sequence[Conversation], tokenizer: Tokenizer) -> Schedule:
     steps = config.num_iterations or _steps_for_epochs(config, training, tokenizer)
     return Schedule(
         steps=steps,
@@ -114,7 +122,7 @@ def _schedule(config: MidTrain | ChatSft, training: list[Conversation], tokenize
     )
 
 
-def _steps_for_epochs(config: MidTrain | ChatSft, training: list[Conversation], tokenizer: Tokenizer) -> int:
+def _steps_for_epochs(config: MidTrain | ChatSft, training: Sequence[Conversation], tokenizer: Tokenizer) -> int:
     """Optimizer steps for `num_epochs` passes, from the mean length of up to 1,000 conversations."""
     every = max(1, len(training) // 1000)
     some = training[::every]
