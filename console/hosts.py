@@ -124,7 +124,7 @@ class Hosts:
 
 def _way(target: Target) -> object:
     """What a connection depends on."""
-    return target.address, target.host_key, target.key_file, target.python
+    return target.address, target.key_file, target.python
 
 
 def _close(host: Host) -> None:

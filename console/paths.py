@@ -52,6 +52,11 @@ class Home:
         return self.path / "mirror"
 
     @property
+    def known_hosts(self) -> Path:
+        """The key that each other machine must show, by target; OpenSSH's format, our own file."""
+        return self.path / "known_hosts"
+
+    @property
     def keys(self) -> Path:
         """Private keys of rented pods, one per rental, 0600 in a 0700 folder."""
         return self.path / "keys"

@@ -35,7 +35,7 @@ class Target:
     """One machine. `base` is its NANOCHAT_BASE_DIR; `python` starts an interpreter that imports our packages there.
 
     `base` and `python` are empty until the machine was prepared. `facts` are what a look at it told. `rental` names the
-    ledger's row of a pod. `host_key` is the line that the machine must show, as known_hosts writes keys.
+    ledger's row of a pod. Which key the machine must show stands in known_hosts, under its name.
     """
 
     name: str
@@ -43,7 +43,6 @@ class Target:
     user: str = ""
     host: str = ""
     port: int = 22
-    host_key: str = ""
     key_file: str = ""
     base: str = ""
     python: tuple[str, ...] = ()

@@ -135,5 +135,27 @@ CREATE TABLE attempts (
 """)
 
 
+def ledger_002_rentals(connection: sqlite3.Connection) -> None:
+    """Rented machines: one row per life, its journal, and every pod name that a create was ever sent with.
+
+    A row that is neither 'gone' nor 'never' may be costing money; the next console start goes on with it.
+    """
+    _run_script(connection, """
+CREATE TABLE rentals (
+    id TEXT PRIMARY KEY, run TEXT NOT NULL, provider TEXT NOT NULL, phase TEXT NOT NULL, budget_usd REAL NOT NULL,
+    budget_hours REAL NOT NULL, created REAL NOT NULL, name TEXT NOT NULL, pod TEXT NOT NULL,
+    usd_per_hour REAL NOT NULL, deadline REAL NOT NULL, posted REAL, started REAL, ended REAL, seen REAL,
+    seen_elapsed REAL, billed_usd REAL, address TEXT NOT NULL, reason TEXT NOT NULL, note TEXT NOT NULL,
+    since REAL NOT NULL, tries INTEGER NOT NULL, next_try REAL NOT NULL, end_asked TEXT NOT NULL, detail TEXT NOT NULL
+) STRICT;
+CREATE INDEX rentals_by_run ON rentals (run, created);
+CREATE TABLE rental_steps (
+    id INTEGER PRIMARY KEY, rental TEXT NOT NULL, at REAL NOT NULL, phase TEXT NOT NULL, text TEXT NOT NULL
+) STRICT;
+CREATE INDEX rental_steps_by_rental ON rental_steps (rental, id);
+CREATE TABLE rental_names (name TEXT PRIMARY KEY, rental TEXT NOT NULL) STRICT, WITHOUT ROWID;
+""")
+
+
 RUNLOG: tuple[Step, ...] = (runlog_001_initial,)
-LEDGER: tuple[Step, ...] = (ledger_001_initial,)
+LEDGER: tuple[Step, ...] = (ledger_001_initial, ledger_002_rentals)
