@@ -144,11 +144,11 @@ def _name_non_finite(value: Any) -> Any:
 def parse_line(line: bytes) -> Event | None:
     """The event in one complete line, or None when the line is not one of ours (foreign or damaged)."""
     try:
-        row = json.loads(line)
+        row = json.loads(line.decode())
         data = row["data"]
         if not isinstance(data, dict) or not isinstance(row["stage"], (str, type(None))):
             return None
-        if row["kind"] in ("metric", "eval"):
+        if row["kind"] in ("metric", "eval") and str in map(type, data.values()):
             data = {k: _NON_FINITE.get(v, v) if isinstance(v, str) else v for k, v in data.items()}
         step = None if row["step"] is None else _count(row["step"])
         return Event(int(row["v"]), _count(row["seq"]), float(row["t"]), float(row["mono"]), str(row["run"]),

@@ -15,6 +15,7 @@ from console.jsontext import dump
 from engine.events import Event
 
 _ENDINGS = ("finished", "failed", "stopped")
+_Point = tuple[int, int, "int | None", float, float]  # at, attempt, step, t, value
 
 
 def describe(connection: sqlite3.Connection, run_id: str, target: str, path: str,
@@ -42,16 +43,23 @@ def forget(connection: sqlite3.Connection, key: int) -> None:
 
 
 class Applier:
-    """Applies events of one run; remembers the keys of its curves, so use a new one after a rollback."""
+    """Applies events of one run inside one transaction: `flush` before its commit, a new one after it or a rollback.
+
+    The points of a curve wait until `flush`, because writing them together is several times faster than one by one.
+    """
 
     def __init__(self, connection: sqlite3.Connection, key: int) -> None:
         self._db, self._run = connection, key
         self._series: dict[tuple[str, str], int] = {}
+        self._points: dict[int, list[_Point]] = {}
+        self._last_event, self._attempt = 0.0, 0
         self._kinds: dict[str, Callable[[Event], None]] = {
             "run": self._on_run, "stage": self._on_stage, "config": self._on_config, "checkpoint": self._on_checkpoint}
 
     def apply(self, event: Event, at: int) -> int:
-        """Put one event in; about how many rows that took."""
+        """Put one event in; about how many rows that takes. Raises ValueError for an event without a time."""
+        if event.t != event.t:
+            raise ValueError("an event's time is not a number")
         rows = 0
         if event.kind in ("metric", "eval", "system"):
             rows = self._numbers(event, at)
@@ -60,9 +68,21 @@ class Applier:
         if event.kind != "metric" and not _is_progress(event):
             row = (self._run, at, event.attempt, event.t, event.kind, event.stage, event.step, dump(event.data))
             self._db.execute("INSERT OR REPLACE INTO events VALUES (?,?,?,?,?,?,?,?)", row)
+        self._last_event, self._attempt = max(self._last_event, event.t), max(self._attempt, event.attempt)
+        return rows + 1
+
+    def flush(self) -> None:
+        """Write what is waiting: the points, what their curves have come to, and when the run was last heard of."""
+        for series, points in self._points.items():
+            if not points:
+                continue
+            fresh = self._db.executemany(f"INSERT OR IGNORE INTO points VALUES ({series},?,?,?,?,?)", points).rowcount
+            _, _, step, t, value = points[-1]
+            self._db.execute("UPDATE series SET count=count+?, last_step=?, last_value=?, last_t=? WHERE key=?",
+                             (fresh, step, value, t, series))
+            points.clear()
         self._db.execute("UPDATE runs SET last_event = max(coalesce(last_event, 0), ?), attempt = max(attempt, ?) "
-                         "WHERE key = ?", (event.t, event.attempt, self._run))
-        return rows + 2
+                         "WHERE key = ?", (self._last_event, self._attempt, self._run))
 
     def _on_run(self, event: Event) -> None:
         data, state = event.data, event.data.get("state")
@@ -115,24 +135,23 @@ class Applier:
 
     def _numbers(self, event: Event, at: int) -> int:
         """Every number of the event becomes a point of the curve with its name."""
-        stage = event.stage or ""
-        numbers = [(name, float(value)) for name, value in _flat(event.data) if _is_number(value)]
-        for name, value in numbers:
-            series = self._series_key(stage, name, event.kind)
-            fresh = self._db.execute("INSERT OR IGNORE INTO points VALUES (?,?,?,?,?,?)",
-                                     (series, at, event.attempt, event.step, event.t, value)).rowcount
-            self._db.execute("UPDATE series SET count=count+?, last_step=?, last_value=?, last_t=? WHERE key=?",
-                             (fresh, event.step, value, event.t, series))
-        return 2 * len(numbers)
+        stage, rows = event.stage or "", 0
+        where = at, event.attempt, event.step, event.t
+        for name, value in _flat(event.data) if "gpus" in event.data else event.data.items():
+            if _is_number(value):
+                series = self._series.get((stage, name)) or self._new_series(stage, name, event.kind)
+                self._points[series].append((*where, float(value)))
+                rows += 1
+        return rows
 
-    def _series_key(self, stage: str, name: str, source: str) -> int:
-        known = self._series.get((stage, name))
-        if known is None:
-            self._db.execute("INSERT OR IGNORE INTO series (run, stage, name, source) VALUES (?,?,?,?)",
-                             (self._run, stage, name, source))
-            known = self._series[stage, name] = self._db.execute(
-                "SELECT key FROM series WHERE run=? AND stage=? AND name=?", (self._run, stage, name)).fetchone()[0]
-        return known
+    def _new_series(self, stage: str, name: str, source: str) -> int:
+        self._db.execute("INSERT OR IGNORE INTO series (run, stage, name, source) VALUES (?,?,?,?)",
+                         (self._run, stage, name, source))
+        key: int = self._db.execute("SELECT key FROM series WHERE run=? AND stage=? AND name=?",
+                                    (self._run, stage, name)).fetchone()[0]
+        self._series[stage, name] = key
+        self._points[key] = []
+        return key
 
 
 def _ensure_stages(connection: sqlite3.Connection, run: int, description: Mapping[str, Any]) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from console.workspace import Workspace
     from remote.host import FileStat, Host
 
-BATCH_ROWS, BATCH_SECONDS = 1000, 0.25
+BATCH_ROWS, BATCH_SECONDS = 20_000, 0.25
 ALL_LOGS_S = 5.0  # how often all logs of a far run are looked at, not only that of the stage that runs
 _CHUNK = 1 << 20
 _LONGEST_LINE = 32 << 20
@@ -156,6 +156,7 @@ class Ingest:
                     total += done is not None
                     offset += len(lines[position]) + 1
                     position += 1
+                applier.flush()
                 self._db.execute("UPDATE sources SET offset = ?, damaged_lines = damaged_lines + ? WHERE run = ?",
                                  (offset, damaged, key))
         return total

@@ -156,6 +156,29 @@ def test_kill_9_at_any_moment_loses_and_doubles_nothing(make_run: MakeRun, monke
         assert points_in_log(workspace.home.runlog) == points_in_file(run)
 
 
+def test_a_reader_opens_what_a_killed_writer_left_half_written(tmp_path: Path) -> None:
+    path = tmp_path / "hot.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE a (x)")
+    connection.close()
+    told, tell = os.pipe()
+    child = os.fork()
+    if child == 0:
+        writer = sqlite3.connect(path, isolation_level=None)
+        writer.execute("PRAGMA cache_size=5")  # so that uncommitted pages reach the file
+        writer.execute("BEGIN IMMEDIATE")
+        writer.executemany("INSERT INTO a VALUES (?)", [("x" * 500,)] * 3000)
+        os.write(tell, b"x")
+        time.sleep(60)
+    os.read(told, 1)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert path.with_name("hot.db-journal").exists()
+    reader = open_reader(path)
+    assert reader.execute("SELECT count(*) FROM a").fetchone() == (0,)
+    reader.close()
+
+
 def test_a_replaced_file_is_read_from_its_start(workspace: Workspace, make_run: MakeRun) -> None:
     run, writer = make_run()
     write_events(writer, 30)
