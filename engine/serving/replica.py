@@ -9,26 +9,23 @@ from __future__ import annotations
 import threading
 import time
 import traceback
-from collections.abc import Callable
 
+from engine.inference.batch import DecodeBatch, Token
 from engine.inference.chat import Chat
-from engine.inference.generate import finish_of
 from engine.inference.stream import AnswerStream, LiteralStream, Piece
 from engine.serving.answers import Answer, Ended, Event, deliver
 from engine.serving.fair_queue import FairQueue
-from engine.serving.rows import Rows
 from engine.serving.stop_text import StopText
 
 
 class Replica(threading.Thread):
     """One copy of a model on one device."""
 
-    def __init__(self, chat: Chat, new_rows: Callable[[], Rows], slots: int, queue: FairQueue) -> None:
+    def __init__(self, chat: Chat, slots: int, queue: FairQueue) -> None:
         super().__init__(daemon=True, name="answers")
-        self.chat, self.slots = chat, slots
-        self._new_rows, self._queue = new_rows, queue
-        self._rows = new_rows()
-        self._writing: dict[int, _Writing] = {}
+        self.chat, self.slots, self._queue = chat, slots, queue
+        self._batch = DecodeBatch(chat.engine, slots)
+        self._writing: dict[int, _Writing] = {}  # by the batch's slot
         self._closing = False
         self._hold = 0  # rows that this thread has promised to the queue
         self._promise()
@@ -61,42 +58,41 @@ class Replica(threading.Thread):
             answer = self._queue.take(wait=not self._writing)
             if answer is None:
                 return
-            writing = _Writing(answer, self.chat)
-            self._writing[answer.number] = writing
-            self._promise()
-            question = answer.question
+            question, writing = answer.question, _Writing(answer, self.chat)
             try:
-                self._rows.add(answer.number, question.prompt.ids, question.sampling, writing.limit,
-                               lambda answer=answer: answer.cancelled or self._closing)  # type: ignore[misc]
+                slot = self._batch.add(question.prompt.ids, question.sampling, question.max_tokens)
             except Exception as error:  # noqa: BLE001 - one question must not end the others
                 traceback.print_exc()
-                deliver([(answer, [self._end(writing, "error", _words(error))])])
+                deliver([(answer, [Ended("error", writing.stats(), _words(error))])])
+                continue
+            self._writing[slot] = writing
+            self._promise()
 
     def _advance(self) -> None:
-        for writing in [w for w in self._writing.values() if w.answer.cancelled]:
-            self._end(writing, "cancelled")
+        for slot in [slot for slot, writing in self._writing.items() if writing.answer.cancelled]:
+            self._end(slot, "cancelled")
         if not self._writing:
             return
         try:
-            tokens = self._rows.step()
+            tokens = self._batch.step()
         except Exception as error:  # noqa: BLE001 - out of memory and the like: those under way end, the next may work
             traceback.print_exc()
-            ended = [(w.answer, [self._end(w, "error", _words(error))]) for w in list(self._writing.values())]
-            self._rows = self._new_rows()
+            ended = [(w.answer, [self._end(slot, "error", _words(error))]) for slot, w in list(self._writing.items())]
+            self._batch = DecodeBatch(self.chat.engine, self.slots)
             deliver(ended)
             return
-        deliver([self._hear(self._writing[key], token) for key, token in tokens if key in self._writing])
+        deliver([self._hear(slot, token) for slot, token in tokens.items()])
 
-    def _hear(self, writing: _Writing, token: int | None) -> tuple[Answer, list[Event]]:
-        """One more token of an answer, or None when there are no more."""
-        events: list[Event] = list(writing.push(token))
-        if writing.finish:
-            events += [*writing.close(), self._end(writing, writing.finish)]
-        return writing.answer, events
+    def _hear(self, slot: int, token: Token) -> tuple[Answer, list[Event]]:
+        """One more token of an answer."""
+        writing = self._writing[slot]
+        pieces, finish = writing.push(token)
+        end = [self._end(slot, finish)] if finish else []
+        return writing.answer, [*pieces, *end]
 
-    def _end(self, writing: _Writing, finish: str, message: str = "") -> Ended:
-        self._rows.remove(writing.answer.number)
-        self._writing.pop(writing.answer.number, None)
+    def _end(self, slot: int, finish: str, message: str = "") -> Ended:
+        self._batch.remove(slot)
+        writing = self._writing.pop(slot)
         self._promise()
         return Ended(finish, writing.stats(), message)
 
@@ -107,41 +103,26 @@ class _Writing:
     def __init__(self, answer: Answer, chat: Chat) -> None:
         self.answer, self._context = answer, chat.context
         question = answer.question
-        self._asked_for, self._prompt = question.max_tokens, question.prompt
-        self.limit = chat.engine.room(len(question.prompt.ids), question.max_tokens)
-        self._ends = chat.engine.special.ends
+        self._prompt = question.prompt
         self._stream = (LiteralStream if question.literal else AnswerStream)(chat.tokenizer)
         self._stop = StopText(question.stops)
         self._began = time.perf_counter()
         self._first = self._last = 0.0
         self._count = 0
-        self.finish = ""
 
-    def push(self, token: int | None) -> list[Piece]:
-        """The pieces that this token completes. Sets `finish` with the last one."""
-        if token is None:
-            self.finish = finish_of(False, self._count, self.limit, self._asked_for)
-            return []
+    def push(self, token: Token) -> tuple[list[Piece], str]:
+        """The pieces that this token completes, and why the answer ends with it, "" where it goes on."""
         self._last = time.perf_counter()
         self._first = self._first or self._last
-        if self._ends(token):
-            self.finish = "stop"
-            return []
-        self._count += 1
-        pieces = self._filtered(self._stream.push(token))
-        if self._stop.hit:
-            self.finish = "stop"
-        elif self._count >= self.limit:
-            self.finish = finish_of(False, self._count, self.limit, self._asked_for)
-        return pieces
-
-    def close(self) -> list[Piece]:
-        """What was held back."""
-        if self._stop.hit:
-            return []
-        pieces = self._filtered(self._stream.close())
-        rest = self._stop.close() if not self._stop.hit else ""
-        return [*pieces, Piece("text", rest)] if rest else pieces
+        pieces: list[Piece] = []
+        if token.finish != "stop":
+            self._count += 1
+            pieces = self._filtered(self._stream.push(token.id))
+        if token.finish and not self._stop.hit:
+            pieces += self._filtered(self._stream.close())
+            rest = "" if self._stop.hit else self._stop.close()
+            pieces += [Piece("text", rest)] if rest else []
+        return pieces, "stop" if self._stop.hit else token.finish or ""
 
     def _filtered(self, pieces: list[Piece]) -> list[Piece]:
         """The pieces without what the stop strings swallow; the calculator's are shown as they are."""

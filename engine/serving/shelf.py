@@ -21,7 +21,6 @@ from engine.serving.answers import Answer, Ended, Question, deliver
 from engine.serving.errors import ApiError, Busy
 from engine.serving.fair_queue import FairQueue, QueueFull
 from engine.serving.replica import Replica
-from engine.serving.rows import InterleavedRows, Rows
 from engine.settings.serving import Serve
 from engine.tokenizer.chat_format import ConversationError, Message
 
@@ -35,7 +34,7 @@ class Served:
     def __init__(self, info: ModelInfo, chats: list[Chat], description: dict[str, Any], settings: Serve) -> None:
         self.info, self.description, self.settings = info, description, settings
         self.queue = FairQueue(settings.queue)
-        self.replicas = [Replica(chat, _rows_of(chat, settings.rows), settings.rows, self.queue) for chat in chats]
+        self.replicas = [Replica(chat, settings.rows, self.queue) for chat in chats]
         self.used = time.monotonic()
         self._seconds = 1.0  # mean time of an answer, newest counting most
         self.asking = 0  # requests that are about to be queued
@@ -153,11 +152,6 @@ class Shelf:
     def close(self) -> None:
         for served in self.loaded.values():
             served.close()
-
-
-def _rows_of(chat: Chat, rows: int) -> Callable[[], Rows]:
-    """How this model's rows advance."""
-    return lambda: InterleavedRows(chat.engine)
 
 
 def _sentence(text: str) -> str:
