@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING
 from console.errors import NotFound
 from console.paths import Home, home
 from console.targets import LOCAL, Target, Targets
-from remote.errors import CommandTimeout, HostUnreachable
+from remote.errors import CommandTimeout, HostRefused, HostUnreachable
 
 if TYPE_CHECKING:
     from remote.host import Host
+    from remote.ssh import SshHost
+    from remote.ssh_route import Route
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 
@@ -123,8 +125,8 @@ class Hosts:
 
 
 def _way(target: Target) -> object:
-    """What a connection depends on."""
-    return target.address, target.key_file, target.python
+    """What a Host is made from."""
+    return target.kind, target.python
 
 
 def _close(host: Host) -> None:
@@ -142,11 +144,28 @@ def _make(target: Target, home: Home) -> Host:
     return ssh_host(target, home)
 
 
-def ssh_host(target: Target, home: Home) -> Host:
-    """An SSH connection's Host, made on first use because its library costs start time."""
-    raise NotFound(f"{target.name} cannot be reached yet")
+def ssh_host(target: Target, home: Home) -> SshHost:
+    """The way to another machine; its library is imported here because it costs start time. Nothing is connected yet.
+
+    The address is looked up before each connection: that of a pod moves.
+    """
+    from remote.known_hosts import KnownHosts
+    from remote.ssh import KnownKey, SshHost
+
+    targets = Targets(home.path)
+
+    def route() -> Route:
+        try:
+            return route_to(targets.find(target.name))
+        except NotFound as error:
+            raise HostRefused(f"{target.name} is not a target any more") from error
+
+    pin = KnownKey(KnownHosts(home.known_hosts), target.name)
+    return SshHost(target.name, route, pin, python=target.python or ("python3",))
 
 
-def python_of(target: Target) -> Sequence[str]:
-    """The words that start Python there: the prepared environment's, else the one on its path."""
-    return target.python or ("python3",)
+def route_to(target: Target) -> Route:
+    """Address, user and keys; what the target does not name is taken from the person's own ssh config."""
+    from remote.ssh_route import resolve
+
+    return resolve(target.host, target.port, target.user, Path(target.key_file) if target.key_file else None)

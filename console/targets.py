@@ -42,7 +42,7 @@ class Target:
     kind: str = SSH
     user: str = ""
     host: str = ""
-    port: int = 22
+    port: int = 0  # 0: what the person's ssh config says, else 22
     key_file: str = ""
     base: str = ""
     python: tuple[str, ...] = ()
@@ -55,8 +55,9 @@ class Target:
 
     @property
     def address(self) -> str:
-        """user@host:port, without a port that everybody expects."""
-        return f"{self.user}@{self.host}" + (f":{self.port}" if self.port != 22 else "")
+        """user@host:port as far as they were named."""
+        user = f"{self.user}@" if self.user else ""
+        return f"{user}{self.host}" + (f":{self.port}" if self.port not in (0, 22) else "")
 
     @property
     def gpus(self) -> str:
@@ -69,11 +70,11 @@ THIS_MACHINE = Target(LOCAL, LOCAL)
 
 
 def parse_address(text: str) -> tuple[str, str, int]:
-    """(user, host, port) of `user@host[:port]`. Raises UsageProblem."""
+    """(user, host, port) of `[user@]host[:port]`; '' and 0 where nothing is said. Raises UsageProblem."""
     found = _ADDRESS.fullmatch(text.strip())
     if not found or not 0 < int(found["port"] or 22) < 65536:
         raise UsageProblem(f"{text!r} is no address of a machine", "write user@host or user@host:port")
-    return found["user"] or "root", found["host"].strip("[]"), int(found["port"] or 22)
+    return found["user"] or "", found["host"].strip("[]"), int(found["port"] or 0)
 
 
 def name_for(address_host: str) -> str:
