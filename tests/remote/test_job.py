@@ -17,19 +17,21 @@ import pytest
 
 from remote import job, job_runner
 from remote.errors import OtherAttemptExists, RunnerFailed
+from remote.host import Host
 from remote.job import JobState
 from remote.local import LocalHost
 
-HOST = LocalHost()
+HOST: Host = LocalHost()
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    """A job folder; whatever still runs in it is killed afterwards."""
+def folder(tmp_path: Path, any_host: Host, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A job folder on this machine or behind SSH; whatever still runs in it is killed afterwards."""
+    monkeypatch.setattr(sys.modules[__name__], "HOST", any_host)
     path = tmp_path / "job"
     yield path
     if path.exists():
-        job.stop(HOST, str(path), 0)
+        job.stop(any_host, str(path), 0)
 
 
 def until(folder: Path, *wanted: str) -> JobState:
@@ -88,6 +90,7 @@ def test_twenty_launches_at_once_start_one(folder: Path) -> None:
     assert starts(folder) == 1
 
 
+@pytest.mark.parametrize("any_host", ["local"], indirect=True)  # the way there makes no difference to it
 def test_launchers_killed_at_any_moment_never_start_twice(folder: Path) -> None:
     dice = random.Random(5)
     request = json.dumps({"argv": ONE_LINE}).encode()
@@ -115,6 +118,7 @@ KILL_POINTS = {"clone,clone3,fork,vfork": range(1, 4), "setsid": range(1, 2), "f
 
 
 @pytest.mark.skipif(not shutil.which("strace"), reason="needs strace to kill at a chosen system call")
+@pytest.mark.parametrize("any_host", ["local"], indirect=True)  # the way there makes no difference to it
 @pytest.mark.parametrize("calls", KILL_POINTS)
 def test_killed_at_a_system_call_it_is_started_once_or_honestly_lost(folder: Path, calls: str) -> None:
     argv = ("sh", "-c", "echo $NUMBER >> starts")

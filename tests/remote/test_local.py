@@ -1,4 +1,4 @@
-"""What the Host protocol promises, kept by this machine."""
+"""What the Host protocol promises, kept by this machine and by one that is reached over SSH."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from remote.local import LocalHost
 
 
 @pytest.fixture
-def host() -> Host:
-    return LocalHost(poll=0.01)
+def host(any_host: Host) -> Host:
+    return any_host
 
 
 def test_a_command_answers_with_code_and_output(host: Host, tmp_path: Path) -> None:
