@@ -126,6 +126,10 @@ class GPT(nn.Module):
             logits.flatten(0, 1), targets.flatten().long(), ignore_index=IGNORE, reduction=loss_reduction
         )
 
+    def logits_at(self, idx: Tensor, where: tuple[Tensor, Tensor]) -> Tensor:
+        """idx (B, T) -> logits (N, V) float32 at N places only, given as their rows (N,) and positions (N,)."""
+        return self._logits(self._trunk(idx, None, False)[where])
+
     def _trunk(self, idx: Tensor, kv_cache: Cache | None, last_only: bool) -> Tensor:
         """Token ids (B, T) -> final normalised stream (B, T or 1, C)."""
         T = idx.shape[1]
