@@ -88,4 +88,4 @@ def test_a_phone_sees_everything(server: Any, page: Any) -> None:
     ask(page, "hello")
     done(page)
     assert page.eval("document.documentElement.scrollWidth <= 390 && document.querySelector('#send')"
-                     ".getBoundingClientRect().right <= 390")
+                     ".getBoundingClientRect().right <= 390 && document.querySelector('main').clientWidth === 390")
