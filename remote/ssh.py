@@ -225,7 +225,7 @@ class SshHost:
 
     def _files(self) -> FileServer:
         with self._server_guard:
-            if self._server is None or self._server.broken or self._server.python != self.python:
+            if self._server is None or self._server.error or self._server.python != self.python:
                 self._server = FileServer(self._order({"mode": "serve"}, None), self.python)
             return self._server
 

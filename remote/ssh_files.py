@@ -8,15 +8,18 @@ from __future__ import annotations
 import itertools
 import json
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from remote.errors import HostUnreachable, NoSuchFile, RemoteError, RunnerFailed
+from remote.errors import CommandTimeout, HostUnreachable, NoSuchFile, RemoteError, RunnerFailed
 from remote.ssh_session import Session
 
 SOURCE = Path(__file__).with_name("file_server.py")
-_PATIENCE = 60.0  # seconds for one answer; a dead connection is noticed much earlier
+_LAST_WORDS = 2.0  # seconds for a command that ended to say why
+_PATIENCE = 60.0   # seconds for one answer; a dead connection is noticed much earlier
 
 
 def start_server(start: Callable[[Sequence[str]], Session], python: Sequence[str], order: Mapping[str, Any]) -> Session:
@@ -24,8 +27,19 @@ def start_server(start: Callable[[Sequence[str]], Session], python: Sequence[str
     source = SOURCE.read_bytes()
     program = f"import sys; exec(compile(sys.stdin.buffer.read({len(source)}), 'file_server', 'exec'))"
     session = start([*python, "-I", "-S", "-c", program])
-    session.send(source + json.dumps(order).encode() + b"\n")
+    try:
+        session.send(source + json.dumps(order).encode() + b"\n")
+    except OSError:
+        raise _no_python(session) from None
     return session
+
+
+def _no_python(session: Session) -> RunnerFailed:
+    with suppress(CommandTimeout):
+        session.code(time.monotonic() + _LAST_WORDS)
+    words = session.errors().splitlines()
+    return RunnerFailed(f"{session.name} cannot look at files: {words[-1] if words else 'no reply'} "
+                        "(Python 3.9 or newer is needed there)")
 
 
 def head_line(session: Session, path: str) -> dict[str, Any]:
@@ -37,9 +51,7 @@ def _json_line(session: Session) -> dict[str, Any]:
     """Raises RunnerFailed with what Python said instead."""
     line = session.line()
     if not line:
-        words = session.errors().splitlines()
-        raise RunnerFailed(f"{session.name} cannot look at files: {words[-1] if words else 'no reply'} "
-                           "(Python 3.9 or newer is needed there)")
+        raise _no_python(session)
     return json.loads(line)
 
 
@@ -53,11 +65,11 @@ def checked(words: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 class FileServer:
-    """One server and those who ask it. `broken` once it or the connection is gone."""
+    """One server and those who ask it. `error` says why once it or the connection is gone."""
 
     def __init__(self, session: Session, python: tuple[str, ...]) -> None:
         self.python = python
-        self.broken = False
+        self.error: RemoteError | None = None
         self._session = session
         self._numbers = itertools.count()
         self._guard = threading.Lock()
@@ -68,15 +80,15 @@ class FileServer:
         """(bytes, words) of the answer. Raises NoSuchFile, OSError, HostUnreachable."""
         answer = _Answer()
         with self._guard:
-            if self.broken:
-                raise HostUnreachable(f"the connection to {self._session.name} was lost")
+            if self.error is not None:
+                raise self.error
             number = next(self._numbers)
             self._waiting[number] = answer
             try:
                 self._session.send(json.dumps({"id": number, "op": op, **words}).encode() + b"\n")
             except OSError as error:
-                self.broken = True
-                raise HostUnreachable(f"the file server on {self._session.name} is gone: {error}") from None
+                self.error = HostUnreachable(f"the file server on {self._session.name} is gone: {error}")
+                raise self.error from None
         if not answer.done.wait(_PATIENCE):
             raise HostUnreachable(f"{self._session.name} does not answer a question about a file")
         if answer.error is not None:
@@ -94,8 +106,8 @@ class FileServer:
             error = found
         except (ValueError, OSError) as found:
             error = HostUnreachable(f"the file server on {self._session.name} is gone: {found}")
-        self.broken = True
         with self._guard:
+            self.error = error
             waiting, self._waiting = self._waiting, {}
         for answer in waiting.values():
             answer.error = error
