@@ -52,7 +52,15 @@ _TABLE = (
         resumable=True,
         parallel=True,
     ),
-    StageSpec("base_eval", "Base eval", BaseEval, "engine.stages.base_eval:run", ("base_checkpoints/",), ()),
+    StageSpec(
+        "base_eval",
+        "Base eval",
+        BaseEval,
+        "engine.stages.base_eval:run",
+        ("base_checkpoints/", "base_data/", "eval_bundle/"),
+        ("base_eval/",),
+        parallel=True,
+    ),
     StageSpec(
         "mid_train",
         "Mid",

@@ -10,12 +10,16 @@ from engine.settings.choices import DEVICES, DTYPES, SOURCES
 
 @dataclass(frozen=True)
 class BaseEval:
-    """Bits per byte on what was trained on and what was not, and a few samples."""
+    """Bits per byte on what was trained on and what was not, the CORE metric over 22 tasks, and a few samples."""
 
+    eval: str = opt("core,bpb,sample", "what to do, joined by commas: core, bpb, sample")
+    hf_path: str | None = opt(None, "measure CORE of this transformers model instead (Hub name or folder)")
     device_type: str = opt("auto", "where to compute", choices=DEVICES)
     dtype: str = opt("auto", "precision", choices=DTYPES)
     device_batch_size: int = opt(32, "sequences per forward pass", low=1)
     split_tokens: int = opt(10_485_760, "tokens of each split to measure", low=1)
+    max_per_task: int | None = opt(None, "at most this many items of each CORE task; none: all", unset=-1, low=1)
+    eval_bundle: str | None = opt(None, "folder of the eval bundle; none: <base>/eval_bundle, fetched when missing")
     model_tag: str | None = opt(None, "which base model; none: the largest")
     step: int | None = opt(None, "which checkpoint; none: the newest", unset=-1, low=0)
 
