@@ -252,6 +252,8 @@ def fetch(request: dict[str, Any], on_bytes: OnBytes | None = None) -> dict[str,
                 done += len(chunk)
                 if on_bytes is not None:
                     on_bytes(done)
+            if reply.length:  # of the promised bytes
+                return {"ok": False, "status": 0, "reason": "the connection was cut", "bytes": done}
         finally:
             connection.close()
     except (http.client.HTTPException, OSError) as error:
