@@ -54,8 +54,8 @@ def _model_row(info: ModelInfo, shelf: Shelf) -> dict[str, Any]:
     about = {"name": info.name, "run": info.run_id, "source": info.source, "step": info.step,
              "n_params": info.n_params, "bytes": info.bytes, "val_bpb": info.val_bpb,
              "context": info.config.sequence_len if info.config else None}
-    return {"id": info.ref, "object": "model", "created": int(info.created), "owned_by": "llmconsole",
-            "loaded": served is not None, **about, **({"memory": served.description} if served else {})}
+    return {"id": info.ref, "object": "model", "created": int(info.created), "owned_by": "llmconsole", **about,
+            "loaded": served is not None, **({"memory": served.description, **served.load()} if served else {})}
 
 
 @router.post("/chat/completions")

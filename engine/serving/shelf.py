@@ -45,9 +45,13 @@ class Served:
     def chat(self) -> Chat:
         return self.replicas[0].chat
 
+    def load(self) -> dict[str, int]:
+        """How many answers are being written, and how many wait."""
+        return {"writing": sum(replica.busy_rows for replica in self.replicas), "waiting": len(self.queue)}
+
     @property
     def busy(self) -> bool:
-        return bool(self.asking or len(self.queue) or any(r.busy_rows for r in self.replicas))
+        return bool(self.asking or any(self.load().values()))
 
     async def ask(self, messages: Sequence[Message], samplings: Sequence[Sampling], max_tokens: int, client: str,
                   stops: tuple[str, ...] = (), literal: bool = False) -> list[Answer]:

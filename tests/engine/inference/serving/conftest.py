@@ -52,9 +52,10 @@ class Server:
     def memory(self) -> int:
         return psutil.Process(self.process.pid).memory_info().rss
 
-    def free_rows(self) -> bool:
-        """Whether nothing is being answered."""
-        return httpx.get(f"{self.url}/stats").json()["busy_workers"] == 0
+    def idle(self) -> bool:
+        """Whether nothing is being answered and nobody waits."""
+        models = httpx.get(f"{self.url}/v1/models").json()["data"]
+        return not any(model.get("writing") or model.get("waiting") for model in models)
 
     def stop(self) -> tuple[int, str]:
         """SIGTERM; the exit code and what it wrote to stderr."""

@@ -50,7 +50,7 @@ def test_stop_and_another_model(server: Any, page: Any) -> None:
     page.press("Escape")
     done(page)
     assert "stopped" in page.eval(LOG) and "~~~" in page.eval(LOG)
-    page.until("fetch('/stats').then(r => r.json()).then(s => s.busy_workers === 0)")
+    page.until("fetch('/v1/models').then(r => r.json()).then(m => m.data.every(d => !d.writing))")
 
 
 def test_commands_say_what_they_did(server: Any, page: Any) -> None:
