@@ -65,7 +65,7 @@ class Disk:
 
 @dataclass(frozen=True)
 class Survey:
-    """What a machine told. `skew` is its clock minus ours in seconds; `cores` counts a container's share, rounded up."""
+    """What a machine told. `skew` is its clock minus ours in seconds; `cores` is a container's share, rounded up."""
 
     os: str
     distribution: str
@@ -142,7 +142,7 @@ def parse(text: str, now: float) -> Survey:
         os=one.get("os", ""), distribution=one.get("distribution", ""), machine=one.get("machine", ""),
         hostname=one.get("hostname", ""), user=one.get("user", ""), home=one.get("home", ""),
         cores=_cores(one), memory=_memory(one), skew=_number(one.get("now", "")) - now if one.get("now") else 0.0,
-        disks=tuple(found for name, value in every if name == "disk" and (found := _disk(value, writable))),
+        disks=tuple(disk for name, value in every if name == "disk" and (disk := _disk(value, writable))),
         gpus=tuple(gpu for gpu, _ in gpus), driver=gpus[0][1] if gpus else "",
         pythons=tuple((words[0], words[1]) for name, value in every
                       if name == "python" and len(words := value.split()) == 2),

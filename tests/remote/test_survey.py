@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -71,6 +70,6 @@ def test_a_shell_that_stops_half_way_is_told(tmp_path: Path, monkeypatch: pytest
 
 def test_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    before = os.listdir(tmp_path)
+    before = list(tmp_path.iterdir())
     survey(LocalHost())
-    assert os.listdir(tmp_path) == before
+    assert list(tmp_path.iterdir()) == before
