@@ -8,12 +8,11 @@ checkpoint exists when its manifest does. Tensors are loaded with `weights_only=
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,16 +21,39 @@ import torch
 
 from engine.catalog import DIRECTORIES
 from engine.context import StageError
+from engine.dist import ALONE, World
 from engine.model.config import UnsupportedArchitecture, architecture_of, config_from_meta
 from engine.model.gpt import GPT, gpt_from_state
 from engine.rundir import sync_dir, write_atomic
+from engine.train import manifest
+from engine.train.archive import CheckpointError, load_tensors
+from engine.train.manifest import (
+    Files,
+    file_sha256,
+    list_steps,
+    newest_valid,
+    read_manifest,
+    record_evaluation,
+    verify,
+)
 
-_MANIFEST = re.compile(r"manifest_(\d{6,9})\.json")
-_MODEL = re.compile(r"model_(\d{6,9})\.pt")
-
-
-class CheckpointError(StageError):
-    """No checkpoint, or one that cannot be trusted or read; the text names the file and what to do."""
+__all__ = [
+    "CheckpointError",
+    "Saved",
+    "file_sha256",
+    "find_tag",
+    "list_steps",
+    "load_model",
+    "load_tensors",
+    "newest_valid",
+    "optimizer_files",
+    "read_manifest",
+    "read_meta",
+    "record_evaluation",
+    "resolve",
+    "save_checkpoint",
+    "verify",
+]
 
 
 @dataclass(frozen=True)
@@ -54,44 +76,55 @@ def save_checkpoint(
     meta: Mapping[str, Any],
     optimizers: Mapping[int, Any] | None = None,
     tokenizer_sha256: str = "",
+    world: World = ALONE,
 ) -> Saved:
-    """Write and commit one checkpoint. `optimizers` maps rank to its state. Raises StageError when the disk is full."""
+    """Write and commit one checkpoint. `optimizers` maps a rank to its state.
+
+    With several ranks each calls this with its own optimizer state and writes that; rank 0 writes the rest and, when
+    all have succeeded, the manifest. Raises StageError on every rank when the disk is full for one.
+    """
     begin = time.monotonic()
-    folder.mkdir(parents=True, exist_ok=True)
-    parts: dict[str, Any] = {f"model_{step:06d}.pt": dict(model)}
-    for rank, state in (optimizers or {}).items():
-        parts[f"optim_{step:06d}_rank{rank}.pt"] = state
-    try:
-        files = {name: _write_tensors(folder / name, value) for name, value in parts.items()}
-        name = f"meta_{step:06d}.json"
-        body = json.dumps(meta, indent=2).encode()
-        write_atomic(folder / name, body)
-        files[name] = {"bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()}
-        manifest = {
-            "v": 1,
-            "step": step,
-            "source": source,
-            "files": files,
-            "tokenizer_sha256": tokenizer_sha256,
-            "created": time.time(),
-        }
-        write_atomic(folder / f"manifest_{step:06d}.json", json.dumps(manifest, indent=2).encode())
-    except OSError as error:
-        _remove_temporaries(folder)
-        raise StageError(
-            f"could not save the checkpoint of step {step} in {folder}: {error.strerror or error}; "
-            "earlier checkpoints are untouched",
-            "free some disk space, then resume",
-            "disk",
-        ) from error
+    parts: dict[str, Any] = {f"model_{step:06d}.pt": dict(model)} if world.rank == 0 else {}
+    parts |= {f"optim_{step:06d}_rank{rank}.pt": state for rank, state in (optimizers or {}).items()}
+    files = _agree(folder, step, world, lambda: _write_parts(folder, step, parts, meta if world.rank == 0 else None))
+
+    def commit() -> Files:
+        if world.rank == 0:
+            manifest.write(folder, step, source, files, tokenizer_sha256)
+        return {}
+
+    _agree(folder, step, world, commit)
     return Saved(folder, step, tuple(files), sum(f["bytes"] for f in files.values()), time.monotonic() - begin)
 
 
-def record_evaluation(folder: Path, step: int, val_bpb: float) -> None:
-    """Add a validation result to a committed checkpoint's manifest; it was saved before it was evaluated."""
-    path = folder / f"manifest_{step:06d}.json"
-    manifest = json.loads(path.read_bytes())
-    write_atomic(path, json.dumps({**manifest, "val_bpb": val_bpb}, indent=2).encode())
+def _agree(folder: Path, step: int, world: World, write: Callable[[], Files]) -> Files:
+    """What all ranks wrote, together; StageError on all of them when one could not."""
+    problem: str | None = None
+    files: Files = {}
+    try:
+        files = write()
+    except OSError as error:
+        _remove_temporaries(folder)
+        problem = error.strerror or str(error)
+    gathered = world.gather((files, problem))
+    if problems := [p for _, p in gathered if p]:
+        raise StageError(
+            f"could not save the checkpoint of step {step} in {folder}: {problems[0]}; "
+            "earlier checkpoints are untouched",
+            "free some disk space, then resume",
+            "disk",
+        )
+    return {name: entry for written, _ in gathered for name, entry in written.items()}
+
+
+def _write_parts(folder: Path, step: int, parts: Mapping[str, Any], meta: Mapping[str, Any] | None) -> Files:
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {name: _write_tensors(folder / name, value) for name, value in parts.items()}
+    if meta is not None:
+        path = folder / f"meta_{step:06d}.json"
+        write_atomic(path, json.dumps(meta, indent=2).encode())
+        files[path.name] = manifest.file_entry(path)
+    return files
 
 
 def _write_tensors(path: Path, value: Any) -> dict[str, Any]:
@@ -104,7 +137,7 @@ def _write_tensors(path: Path, value: Any) -> dict[str, Any]:
             os.fsync(f.fileno())
     except RuntimeError as error:  # torch reports a failed write of its zip writer so
         raise OSError(28, f"disk full while writing {path.name}") from error
-    entry = {"bytes": temporary.stat().st_size, "sha256": file_sha256(temporary)}
+    entry = manifest.file_entry(temporary)
     os.replace(temporary, path)
     sync_dir(path.parent)
     return entry
@@ -115,68 +148,29 @@ def _remove_temporaries(folder: Path) -> None:
         leftover.unlink(missing_ok=True)
 
 
-def file_sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as f:
-        while chunk := f.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
+def optimizer_files(folder: Path, step: int) -> list[Path]:
+    """The optimizer state of every rank, in order: `optim_S_rankR.pt`, or nanochat's older `optim_S.pt` of one rank.
 
-
-def list_steps(folder: Path) -> list[int]:
-    """Steps that have a manifest, or that nanochat wrote without one; ascending. A missing folder has none."""
-    names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
-    ours = {int(m[1]) for name in names if (m := _MANIFEST.fullmatch(name))}
-    foreign = {int(m[1]) for name in names if (m := _MODEL.fullmatch(name))} if not ours else set()
-    return sorted(ours | foreign)
-
-
-def read_manifest(folder: Path, step: int) -> dict[str, Any]:
-    """The manifest; {} where nanochat wrote the checkpoint without one. Raises CheckpointError when it is damaged."""
-    path = folder / f"manifest_{step:06d}.json"
-    try:
-        manifest = json.loads(path.read_bytes())
-        files = manifest["files"]
-        if f"model_{step:06d}.pt" not in files or not all(
-            isinstance(e["bytes"], int) and isinstance(e["sha256"], str) and "/" not in name
-            for name, e in files.items()
-        ):
-            raise ValueError("it lists no model, or no sizes and hashes")
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{path} is damaged: {error}", "use another checkpoint", "checkpoint") from error
-    return manifest
-
-
-def verify(folder: Path, step: int, *, optimizer: bool = True) -> None:
-    """Compare every file with the manifest, if there is one. Raises CheckpointError naming the first that differs.
-
-    `optimizer=False` passes over optimizer state, which only a resume reads: it may be gone, and it is large.
+    Raises CheckpointError when there is none, or when one between others is missing.
     """
-    for name, entry in read_manifest(folder, step).get("files", {}).items():
-        if name.startswith("optim_") and not optimizer:
-            continue
-        file, size, sha256 = folder / name, entry["bytes"], entry["sha256"]
-        if not file.is_file() or file.stat().st_size != size or file_sha256(file) != sha256:
-            raise CheckpointError(
-                f"{file} does not match its manifest: it is missing, cut off or changed",
-                "use an earlier checkpoint or restore this one from a backup",
-                "checkpoint",
-            )
-
-
-def newest_valid(folder: Path) -> int | None:
-    """The largest step whose files all match its manifest; None when there is none."""
-    for step in reversed(list_steps(folder)):
-        if not (folder / f"manifest_{step:06d}.json").exists():
-            continue
-        try:
-            verify(folder, step)
-        except CheckpointError:
-            continue
-        return step
-    return None
+    pattern = re.compile(rf"optim_{step:06d}_rank(\d{{1,5}})\.pt")
+    listed = read_manifest(folder, step).get("files")
+    names = listed if listed else [entry.name for entry in folder.glob("optim_*")]
+    found = {int(m[1]): folder / name for name in names if (m := pattern.fullmatch(name))}
+    single = folder / f"optim_{step:06d}.pt"
+    if not found and single.is_file():
+        return [single]
+    if not found:
+        raise CheckpointError(
+            f"{folder} has no optimizer state of step {step}", "start from its weights without --resume", "checkpoint"
+        )
+    if missing := [rank for rank in range(max(found) + 1) if rank not in found]:
+        raise CheckpointError(
+            f"{folder} lacks the optimizer state of rank {missing[0]} at step {step}; {len(found)} others are there",
+            "restore the file, or start from the weights without --resume",
+            "checkpoint",
+        )
+    return [found[rank] for rank in sorted(found)]
 
 
 def find_tag(directory: Path, tag: str | None = None) -> Path:
@@ -213,25 +207,6 @@ def read_meta(folder: Path, step: int) -> dict[str, Any]:
     if not isinstance(meta, dict) or not isinstance(meta.get("model_config"), dict):
         raise CheckpointError(f"{path}: has no model_config", "use another checkpoint", "checkpoint")
     return meta
-
-
-def load_tensors(path: Path, device: torch.device | str = "cpu") -> Any:
-    """A file of tensors and plain containers. Raises CheckpointError when it is damaged or holds anything else."""
-    try:
-        return torch.load(path, map_location=device, weights_only=True)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path} is missing", "use another checkpoint", "checkpoint") from error
-    except (RuntimeError, ValueError, OSError, EOFError, KeyError, AttributeError, TypeError, ImportError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(
-            f"{path} cannot be read: {reason}", "it is damaged or not a checkpoint", "checkpoint"
-        ) from error
-    except Exception as error:
-        if type(error).__name__ != "UnpicklingError":  # by name: nothing here imports pickle
-            raise
-        raise CheckpointError(
-            f"{path} holds more than tensors and was not loaded", "use a trusted checkpoint", "checkpoint"
-        ) from error
 
 
 def load_model(

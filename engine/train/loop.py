@@ -1,5 +1,5 @@
 """The one training loop. A stage supplies batches, a schedule and its evaluations; the loop supplies everything else:
-accumulation, clipping, metrics, MFU, progress, checkpoints, stopping, and resuming bit for bit.
+accumulation, clipping, metrics, MFU, progress, checkpoints, stopping, and resuming bit for bit, on one rank or many.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from torch import Tensor
 
 from engine.context import StageContext, StageError, Stopped
 from engine.device import Device
+from engine.dist import ALONE, World
 from engine.model.gpt import GPT
-from engine.optim.setup import set_rates
+from engine.optim.setup import set_averaged, set_rates
 
 WARMUP_STEPS = 10  # not counted in the training time: caches, allocator and compilation settle
 
@@ -40,9 +41,16 @@ class Progress:
     total_training_time: float = 0.0  # seconds
 
 
+def constant(step: int) -> float:
+    return 1.0
+
+
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast. `lr_multiplier` and `momentum` map a step to a number and nothing else."""
+    """How long and how fast. Learning rate, momentum and weight decay map a step to a number and to nothing else.
+
+    `tokens_per_step` counts all ranks; `accumulation` the forward passes of one rank.
+    """
 
     steps: int
     tokens_per_step: int
@@ -53,20 +61,27 @@ class Schedule:
     eval_every: int | None = None
     save_every: int | None = None
     sample_every: int | None = None
+    core_every: int | None = None
+    decay_multiplier: Callable[[int], float] = constant
 
 
 @dataclass
 class Hooks:
-    """What a stage wants done at the loop's cadence. `save` commits a checkpoint of the state after `step` steps."""
+    """What a stage wants done at the loop's cadence. `save` commits a checkpoint of the state after `step` steps.
+
+    All ranks call each of them at the same step.
+    """
 
     evaluate: Callable[[int], float] | None = None
     sample: Callable[[int], object] | None = None
     save: Callable[[int, Progress], None] | None = None
+    core: Callable[[int], object] | None = None
 
 
 @dataclass
 class Trainer:
-    """Model, optimizers and data at one moment of training."""
+    """Model, optimizers and data at one moment of training. `compute` is the model as training runs it, maybe compiled;
+    evaluations and checkpoints use `model` itself."""
 
     model: GPT
     optimizers: list[torch.optim.Optimizer]
@@ -79,6 +94,8 @@ class Trainer:
     saved_at: int = -1
     val_bpb: float | None = None
     progress: Progress = field(default_factory=Progress)
+    world: World = ALONE
+    compute: Callable[..., Tensor] | None = None
 
     def run(self) -> None:
         """Train from `step` to the end of the schedule; saves before the last evaluation, so nothing can lose the run.
@@ -86,24 +103,36 @@ class Trainer:
         Raises Stopped after saving when asked to stop, StageError when the loss is not a number.
         """
         stream = iter(self.batches)
+        clip = self.schedule.grad_clip > 0
+        set_averaged(self.optimizers, clip and not self.world.alone)
         while self.step < self.schedule.steps:
             if self._due(self.schedule.eval_every):
                 self._evaluate()
             self._one_step(stream)
-            if self.context.stop_requested:
-                self._save()
+            if self.world.any(self.context.stop_requested):
+                if self.step != self.saved_at:
+                    self._save()
                 self.context.log(f"stopped on request after step {self.step}; resume goes on from here")
                 raise Stopped
             if self.step < self.schedule.steps:
                 if self._due(self.schedule.save_every):
                     self._save()
+                if self.hooks.core and self._due(self.schedule.core_every):
+                    self._run_core()
                 if self.hooks.sample and self._due(self.schedule.sample_every):
                     self.hooks.sample(self.step)
         if self.step != self.saved_at:
             self._save()
         self._evaluate()
+        if self.hooks.core and self.schedule.core_every is not None:
+            self._run_core()
         if self.hooks.sample:
             self.hooks.sample(self.step)
+
+    def _run_core(self) -> None:
+        assert self.hooks.core is not None
+        self.model.eval()
+        self.hooks.core(self.step)
 
     def _due(self, every: int | None) -> bool:
         return every is not None and self.step % every == 0
@@ -115,7 +144,7 @@ class Trainer:
         loss = self._accumulate(stream)
         grad_norm = self._grad_norm()
         self._refuse_nan(loss)
-        set_rates(self.optimizers, multiplier, momentum)
+        set_rates(self.optimizers, multiplier, momentum, self.schedule.decay_multiplier(self.step))
         for optimizer in self.optimizers:
             optimizer.step()
         self.model.zero_grad(set_to_none=True)
@@ -123,18 +152,26 @@ class Trainer:
         self._account(loss, grad_norm, multiplier, time.perf_counter() - begin)
 
     def _accumulate(self, stream: Iterator[tuple[Tensor, Tensor]]) -> float:
-        """Forward and backward over one optimizer step's batches; the mean loss in nats per token."""
+        """Forward and backward over one optimizer step's batches; the mean loss of all ranks in nats per token."""
         self.model.train()
+        compute = self.compute or self.model
         total = torch.zeros((), device=self.device.device)
         for _ in range(self.schedule.accumulation):
             x, y = next(stream)
-            loss = self.model(x, y) / self.schedule.accumulation
+            loss = compute(x, y) / self.schedule.accumulation
             loss.backward()
             total += loss.detach()
-        return total.item()
+        return self.world.total(total).item() / self.world.size
 
-    def _grad_norm(self) -> float:
+    def _grad_norm(self) -> float | None:
+        """Clip the gradients; their norm before that. Ranks average first, so that the clip is that of the whole batch
+        (nanochat clipped each rank's own); where there is none, they do so inside the optimizers, and no norm is known.
+        """
         clip = self.schedule.grad_clip or math.inf
+        if not self.world.alone:
+            if clip == math.inf:
+                return None
+            self.world.average([p.grad for p in self.model.parameters() if p.grad is not None])
         return torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip).item()
 
     def _refuse_nan(self, loss: float) -> None:
@@ -148,7 +185,7 @@ class Trainer:
             "nan",
         )
 
-    def _account(self, loss: float, grad_norm: float, multiplier: float, seconds: float) -> None:
+    def _account(self, loss: float, grad_norm: float | None, multiplier: float, seconds: float) -> None:
         """Count the step and log it; line and event carry the number of the step just done, from 0."""
         done, p, s = self.step, self.progress, self.schedule
         p.smooth_train_loss = 0.9 * p.smooth_train_loss + 0.1 * loss
@@ -156,7 +193,8 @@ class Trainer:
         if done >= WARMUP_STEPS:
             p.total_training_time += seconds
         rate = s.tokens_per_step / seconds
-        mfu = 100 * self.model.flops_per_token() * rate / self.device.peak_flops if self.device.peak_flops else 0.0
+        peak = self.device.peak_flops * self.world.size
+        mfu = 100 * self.model.flops_per_token() * rate / peak if peak else 0.0
         eta = (s.steps - done - 1) * (
             p.total_training_time / (done + 1 - WARMUP_STEPS) if done >= WARMUP_STEPS else seconds
         )
@@ -169,15 +207,15 @@ class Trainer:
             dt=seconds,
             tok_per_sec=rate,
             mfu=mfu,
-            grad_norm=grad_norm,
+            **({} if grad_norm is None else {"grad_norm": grad_norm}),
             tokens=self.step * s.tokens_per_step,
             train_time=p.total_training_time,
         )
         self.context.progress(self.step, s.steps, "steps", eta)
         self.context.log(
             f"step {done:05d}/{s.steps:05d} ({100 * done / s.steps:.2f}%) | loss: {debiased:.6f} | "
-            f"grad norm: {grad_norm:.4f} | "
-            f"lrm: {multiplier:.2f} | dt: {1000 * seconds:.2f}ms | tok/sec: {rate:,.0f} | mfu: {mfu:.2f} | "
+            + (f"grad norm: {grad_norm:.4f} | " if grad_norm is not None else "")
+            + f"lrm: {multiplier:.2f} | dt: {1000 * seconds:.2f}ms | tok/sec: {rate:,.0f} | mfu: {mfu:.2f} | "
             f"total time: {p.total_training_time / 60:.2f}m"
         )
 
