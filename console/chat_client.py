@@ -1,18 +1,20 @@
-"""The other end of `python -m engine chat --json`: starts the process, sends operations, hands every line on.
+"""The screen's end of `python -m engine chat --json`: starts the process, sends operations, hands every line on.
 
-An asyncio subprocess, never a thread: quitting kills it and does not wait. It understands nothing of what is said.
+Two daemon threads read, so that a process here and one behind an SSH connection are the same; what they read is handed
+over in the event loop. Ending it kills and waits for nobody. It understands nothing of what is said.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import sys
+import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
+from console.chat_launch import ChatProcess, Launch, launch_here
 from console.text import clean_line
 
 _LONGEST_LINE = 1 << 22
@@ -20,78 +22,79 @@ _STDERR_LINES = 20
 _LAST_WORDS_S = 0.3
 
 
-def worker_argv() -> list[str]:
-    """The command that serves a model on this machine."""
-    return [sys.executable, "-m", "engine", "chat", "--json"]
-
-
 class ChatClient:
     """One worker process at a time. `say` gets every protocol line, `died` the end of stderr when it ends unasked."""
 
     def __init__(self, say: Callable[[Mapping[str, Any]], object], died: Callable[[str], object],
-                 argv: Sequence[str] | None = None) -> None:
-        self._say, self._died = say, died
-        self._argv = list(argv or worker_argv())
-        self._process: asyncio.subprocess.Process | None = None
-        self._tasks: list[asyncio.Task[None]] = []
+                 launch: Launch = launch_here) -> None:
+        self._say, self._died, self._launch = say, died, launch
+        self._process: ChatProcess | None = None
         self._stderr: deque[str] = deque(maxlen=_STDERR_LINES)
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
     def alive(self) -> bool:
-        return self._process is not None and self._process.returncode is None
+        return self._process is not None
 
     async def start(self) -> None:
-        """Start the worker if it is not there. Raises OSError."""
-        if self.alive:
+        """Start the worker if it is not there. Raises OSError or RemoteError."""
+        if self._process is not None:
             return
-        pipe = asyncio.subprocess.PIPE
+        self._loop = asyncio.get_running_loop()
         self._stderr.clear()
-        self._process = await asyncio.create_subprocess_exec(*self._argv, stdin=pipe, stdout=pipe, stderr=pipe,
-                                                             limit=_LONGEST_LINE)
-        listen = asyncio.create_task(self._listen(self._process))
-        self._tasks = [listen, asyncio.create_task(self._keep_stderr(self._process))]
+        process = self._process = await asyncio.to_thread(self._launch)
+        words = threading.Thread(target=self._keep_stderr, args=(process,), daemon=True, name="chat words")
+        words.start()
+        threading.Thread(target=self._listen, args=(process, words), daemon=True, name="chat").start()
 
     def send(self, operation: Mapping[str, Any]) -> bool:
-        """Queue one operation; False when there is no worker to take it."""
-        if not self.alive or self._process is None or self._process.stdin is None:
+        """Hand one operation over; False when there is no worker to take it."""
+        if self._process is None:
             return False
         try:
             self._process.stdin.write(json.dumps(operation).encode() + b"\n")
-        except (ConnectionError, RuntimeError):
+            self._process.stdin.flush()
+        except (OSError, ValueError):
             return False
         return True
 
-    async def _listen(self, process: asyncio.subprocess.Process) -> None:
-        assert process.stdout is not None
-        try:
-            while line := await process.stdout.readline():
+    def _listen(self, process: ChatProcess, words: threading.Thread) -> None:
+        """In a thread of its own: until the process closes its stdout."""
+        with suppress(OSError, ValueError):
+            while line := process.stdout.readline(_LONGEST_LINE):
+                if not line.endswith(b"\n"):  # longer than any line of the protocol: this is not our worker
+                    break
                 event = _parse(line)
                 if event is not None:
-                    self._say(event)
-        except ValueError:  # a line longer than any of the protocol: this is not our worker
-            with suppress(ProcessLookupError):
-                process.kill()
-        code = await process.wait()
+                    self._in_loop(self._hear, process, event)
+        process.close()
+        words.join(_LAST_WORDS_S)
+        self._in_loop(self._ended, process, process.poll())
+
+    def _in_loop(self, call: Callable[..., object], *values: object) -> None:
+        assert self._loop is not None
+        with suppress(RuntimeError):  # the loop is closed: the app is gone and nobody listens
+            self._loop.call_soon_threadsafe(call, *values)
+
+    def _hear(self, process: ChatProcess, event: Mapping[str, Any]) -> None:
+        if self._process is process:
+            self._say(event)
+
+    def _ended(self, process: ChatProcess, code: int | None) -> None:
         if self._process is process:
             self._process = None
-            await asyncio.wait(self._tasks[1:], timeout=_LAST_WORDS_S)
             self._died("\n".join(self._stderr) or f"the process ended with code {code}")
 
-    async def _keep_stderr(self, process: asyncio.subprocess.Process) -> None:
-        assert process.stderr is not None
-        with suppress(ValueError):
-            while line := await process.stderr.readline():
+    def _keep_stderr(self, process: ChatProcess) -> None:
+        with suppress(OSError, ValueError):
+            while line := process.stderr.readline(1 << 16):
                 self._stderr.append(clean_line(line.decode("utf-8", "replace"), 500))
 
     async def kill(self) -> None:
         """End the worker at once, without a word; safe to call when there is none."""
         process, self._process = self._process, None
-        if process is None:
-            return
-        with suppress(ProcessLookupError):
-            process.kill()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=_LAST_WORDS_S)
+        if process is not None:
+            await asyncio.to_thread(process.close)
 
 
 def _parse(line: bytes) -> Mapping[str, Any] | None:

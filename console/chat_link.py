@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 from textual.app import App
 
 from console.messages import ChatDied, ChatSaid
+from remote.errors import RemoteError
 
 if TYPE_CHECKING:
     from console.chat_client import ChatClient
+    from console.chat_launch import Launch
 
 
 class ChatLink(App[str]):
@@ -25,13 +27,19 @@ class ChatLink(App[str]):
 
         if self._client is None:
             self._client = ChatClient(lambda event: self.post_message(ChatSaid(event)),
-                                      lambda detail: self.post_message(ChatDied(detail)), self.chat_argv)
+                                      lambda detail: self.post_message(ChatDied(detail)), self._launch())
         self.run_worker(self._start(self._client), group="chat", name="chat worker", exit_on_error=False)
+
+    def _launch(self) -> Launch:
+        from console.chat_launch import ProcessHere, launch_here
+
+        argv = self.chat_argv
+        return launch_here if argv is None else lambda: ProcessHere(argv)
 
     async def _start(self, client: ChatClient) -> None:
         try:
             await client.start()
-        except OSError as error:
+        except (OSError, RemoteError) as error:
             self.post_message(ChatDied(str(error)))
 
     def chat_send(self, operation: dict[str, Any]) -> None:

@@ -1,19 +1,21 @@
 """The chat process as a plain pipe, for the command line: send one operation, read events until it is done.
 
-The screen has its own asynchronous end of the same protocol (`console.chat_client`).
+The screen has its own end of the same protocol (`console.chat_client`).
 """
 
 from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
+from console.chat_launch import Launch, launch_here
 from console.errors import ConsoleError
+from remote.errors import RemoteError
 
 _LAST_WORDS, _PATIENCE_S = 20, 2.0
 
@@ -21,9 +23,8 @@ _LAST_WORDS, _PATIENCE_S = 20, 2.0
 class ChatPipe:
     """`python -m engine chat --json`, started on entry; it ends with its stdin, which `with` closes."""
 
-    def __init__(self, argv: Sequence[str] = (sys.executable, "-m", "engine", "chat", "--json")) -> None:
-        self._process = subprocess.Popen(list(argv), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                         stderr=subprocess.PIPE, start_new_session=True)  # ctrl-c is ours alone
+    def __init__(self, launch: Launch = launch_here) -> None:
+        self._process = launch()
         self._words: deque[str] = deque(maxlen=_LAST_WORDS)
         self._listener = threading.Thread(target=self._keep_words, daemon=True)
         self._listener.start()
@@ -33,20 +34,20 @@ class ChatPipe:
 
     def __exit__(self, *exception: object) -> None:
         """Close the pipe; a process that does not take the hint is killed."""
-        try:
-            self._process.communicate(timeout=0 if exception[0] else _PATIENCE_S)
-        except (subprocess.TimeoutExpired, ValueError, OSError):
-            self._process.kill()
-            self._process.wait()
+        with suppress(OSError):
+            self._process.stdin.close()
+        if not exception[0]:
+            with suppress(subprocess.TimeoutExpired, RemoteError):
+                self._process.wait(_PATIENCE_S)
+        self._process.close()
 
     def _keep_words(self) -> None:
-        assert self._process.stderr is not None
-        for raw in self._process.stderr:
-            self._words.append(raw.decode("utf-8", "replace").strip())
+        with suppress(OSError, ValueError):
+            for raw in self._process.stderr:
+                self._words.append(raw.decode("utf-8", "replace").strip())
 
     def send(self, **operation: Any) -> None:
         """Hand one operation over. Raises ConsoleError when nobody is there to take it."""
-        assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps(operation).encode() + b"\n")
             self._process.stdin.flush()
@@ -55,7 +56,6 @@ class ChatPipe:
 
     def events(self) -> Iterator[dict[str, Any]]:
         """What the process says. Raises ConsoleError when it ends."""
-        assert self._process.stdout is not None
         for raw in self._process.stdout:
             yield json.loads(raw)
         raise self._ended()
@@ -70,7 +70,10 @@ class ChatPipe:
         raise AssertionError("events() ends only by raising")
 
     def _ended(self) -> ConsoleError:
-        code = self._process.wait()
+        try:
+            code: object = self._process.wait(_PATIENCE_S)
+        except (subprocess.TimeoutExpired, RemoteError):
+            code = "unknown"
         self._listener.join(timeout=1)
         words = " | ".join(filter(None, self._words))
         return ConsoleError(f"the chat process ended by itself (exit {code}): {words[-600:]}", "llmconsole doctor")

@@ -17,13 +17,16 @@ import click
 _VERBS = {
     "chat": ("console.cli_chat:chat", "Ask a trained model, once or in a conversation."),
     "config": ("console.cli_config:config", "Show the settings in effect and where they come from."),
+    "cost": ("console.cli_cost:cost", "What rented machines cost, and their limits."),
     "doctor": ("console.cli_doctor:doctor", "Check this machine and the console's own files."),
     "model": ("console.cli_catalog:model", "The models that can be talked to."),
     "query": ("console.cli_query:query", "Read the run log with SQL."),
     "recipe": ("console.cli_catalog:recipe", "The recipes that can be started."),
     "run": ("console.cli_run:run", "Start, watch, stop and resume runs."),
+    "serve": ("console.cli_serve:serve", "Talk to a model in a browser, or from any program that speaks OpenAI's API."),
     "stage": ("console.cli_catalog:stage", "The stages that recipes are made of, and their settings."),
     "status": ("console.cli_status:status", "What runs now, and how the last run ended."),
+    "target": ("console.cli_target:target", "The machines that runs can be sent to."),
     "tokens": ("console.cli_tokens:tokens", "Show how a model cuts a text into tokens."),
 }
 

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from console.chat_pipe import ChatPipe
 from console.cli_output import emit_json, json_option, note
 from console.conversation import Conversation, Turn
-from console.errors import ConsoleError, NotFound, UsageProblem
+from console.errors import ConsoleError, UsageProblem
 from console.exit_codes import Exit
+from console.model_choice import choose, model_options
 from console.text import clean
-
-if TYPE_CHECKING:
-    from engine.catalog import ModelInfo
+from engine.settings.choices import DEVICES, DTYPES
 
 _FINISH = {"length": ", cut at the longest allowed", "cancelled": ", stopped", "context": ", the context is full"}
 
 
 @click.command()
 @click.argument("prompt", nargs=-1)
-@click.option("--model", "-m", "wanted", help="A model from `model list`, or part of its name.  "
-              "[default: the most trained of the newest run]")
+@model_options
 @click.option("--prompt", "-p", "given", help="The prompt, as nanochat's chat takes it.")
 @click.option("--temperature", "-t", type=float, help="0 takes the likeliest token.")
 @click.option("--top-k", "-k", type=int, help="Sample among this many likeliest tokens.")
@@ -32,17 +30,18 @@ _FINISH = {"length": ", cut at the longest allowed", "cancelled": ", stopped", "
 @click.option("--seed", type=int, help="The same seed gives the same answer.")
 @click.option("--max-tokens", type=int, help="Longest answer in tokens.")
 @click.option("--system", help="Put before the first message.")
-@click.option("--device", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda", "mps"]))
+@click.option("--device", "--device-type", default="auto", show_default=True, type=click.Choice(DEVICES))
+@click.option("--dtype", "-d", default="auto", show_default=True, type=click.Choice(DTYPES), help="Precision.")
 @json_option
-def chat(prompt: tuple[str, ...], wanted: str | None, given: str | None, device: str, as_json: bool,
-         **flags: Any) -> int:
+def chat(prompt: tuple[str, ...], wanted: str | None, source: str | None, tag: str | None, step: int | None,
+         given: str | None, device: str, dtype: str, as_json: bool, **flags: Any) -> int:
     """Ask a trained model. PROMPT `-` reads stdin; without a prompt, on a terminal, a conversation begins."""
     text = _prompt(" ".join(prompt), given, as_json)
     options = _options(flags)
-    model = _model(wanted)
+    model = choose(wanted, source, tag, step)
     with ChatPipe() as pipe:
         pipe.send(op="load", path=str(model.path), step=model.step, tokenizer=str(model.tokenizer_dir), device=device,
-                  dtype="auto", name=model.ref)
+                  dtype=dtype, name=model.ref)
         loaded = pipe.wait_for("loaded")["model"]
         note(f"{model.ref}: {loaded['n_params']:,} parameters on {loaded['device']} in {loaded['dtype']}, "
              f"loaded in {loaded['seconds']:.1f} s")
@@ -74,24 +73,6 @@ def _options(flags: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in chosen.items() if value is not None}
 
 
-def _model(wanted: str | None) -> ModelInfo:
-    from engine.catalog import default_model, find, list_models
-    from engine.config import ConfigError
-    from engine.rundir import base_dir
-
-    models = list_models(base_dir())
-    try:
-        model = find(models, wanted) if wanted else default_model(models)
-    except ConfigError as error:
-        raise NotFound(str(error), "llmconsole model list shows all") from None
-    if model is None:
-        raise NotFound(f"there is no trained model below {base_dir()} yet",
-                       "llmconsole run start tiny --wait makes one in a few minutes")
-    if model.problem:
-        raise ConsoleError(f"{model.ref} cannot be used: {model.problem}", "llmconsole model list shows the others")
-    return model
-
-
 class Talk:
     """A conversation over a pipe. Ctrl-C stops the answer under way, not the conversation."""
 
@@ -100,6 +81,11 @@ class Talk:
         self._pipe, self._options = pipe, options
         self._opening = [{"role": "system", "content": system}] if system else []
         self._turns = Conversation()
+
+    def clear(self) -> None:
+        """Forget what was said."""
+        count, self._turns = self._turns.count, Conversation()
+        self._turns.count = count  # numbers of answers are never used twice
 
     def ask(self, text: str, show: Callable[[Mapping[str, Any]], None]) -> Turn:
         """The complete answer; `show` gets every event on the way."""
@@ -154,14 +140,19 @@ def figures(turn: Turn) -> str:
 
 def _converse(talk: Talk) -> int:
     """Turns until the end of input. What goes wrong with one turn is said, and the conversation goes on."""
-    note("ctrl-c stops an answer, ctrl-d leaves")
+    note("ctrl-c stops an answer, clear forgets, ctrl-d leaves")
     while True:
         try:
             text = input("> ").strip()
         except (EOFError, KeyboardInterrupt):
             click.echo(err=True)
             return Exit.OK
-        if text:
+        if text in ("quit", "exit"):
+            return Exit.OK
+        if text == "clear":
+            talk.clear()
+            note("forgotten; a new conversation")
+        elif text:
             turn = talk.ask(text, _stream)
             click.echo()
             note(f"{turn.trouble.text}; {turn.trouble.next}" if turn.trouble else figures(turn))

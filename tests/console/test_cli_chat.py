@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from console import cli_chat
+from console.chat_launch import ProcessHere
 from console.chat_pipe import ChatPipe
 from console.cli import call
 from console.exit_codes import Exit
@@ -58,9 +59,9 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[
     script, requests = tmp_path / "chat.py", tmp_path / "requests"
     script.write_text(STAND_IN)
     argv = [sys.executable, "-I", "-S", str(script), str(requests)]
-    monkeypatch.setattr(cli_chat, "ChatPipe", functools.partial(ChatPipe, argv))
+    monkeypatch.setattr(cli_chat, "ChatPipe", functools.partial(ChatPipe, lambda: ProcessHere(argv)))
     model = SimpleNamespace(ref="run/sft@9", path=tmp_path / "d4", step=9, tokenizer_dir=tmp_path / "tok", problem=None)
-    monkeypatch.setattr(cli_chat, "_model", lambda wanted: model)
+    monkeypatch.setattr(cli_chat, "choose", lambda *wanted: model)
     return lambda: [json.loads(line) for line in requests.read_text().splitlines()]
 
 
@@ -121,7 +122,7 @@ def test_ctrl_c_stops_the_answer(capsys: pytest.CaptureFixture[str], monkeypatch
 
 def test_a_conversation_remembers(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
                                   asked: Callable[[], list[dict[str, Any]]]) -> None:
-    lines = iter(["a sum", "", "an error", "and now"])
+    lines = iter(["forget", "clear", "a sum", "", "an error", "and now"])
 
     def typed(prompt: str) -> str:
         try:
@@ -133,7 +134,7 @@ def test_a_conversation_remembers(capsys: pytest.CaptureFixture[str], monkeypatc
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True))
     assert call(["chat"]) == 0
     out, err = capsys.readouterr()
-    assert out == "The answer\n\nThe answer\n" and "too long; shorten it" in err
+    assert out == "The answer\nThe answer\n\nThe answer\n" and "too long; shorten it" in err
     last = asked()[-1]["messages"]
     assert [m["role"] for m in last] == ["user", "assistant", "user"]  # the question that failed stays out
     assert last[1]["content"][0] == {"type": "python", "text": "2+2"}
