@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import click
 
-from console.cli_output import emit_json, json_option, line, table
+from console.cli_output import emit_json, json_option, line, note, table
+from console.credentials import NAMES, present, store
+from console.errors import UsageProblem
 from console.paths import Home, home
-from console.settings import load, secrets_present
+from console.settings import load
 
 
 @click.group()
@@ -23,15 +26,14 @@ def config_show(as_json: bool) -> None:
     settings = load(Home(home()).config)
     if as_json:
         emit_json({"settings": {name: {"value": value, "from": origin} for name, value, origin, _ in settings.rows()},
-                   "paths": _paths(), "secrets": secrets_present()})
+                   "paths": _paths(), "secrets": present()})
         return
     table(("setting", "value", "from", "meaning"),
           [(name, repr(value), origin, text) for name, value, origin, text in settings.rows()])
     line("")
     table(("path", "where", "from"), [(name, row["path"], row["from"]) for name, row in _paths().items()])
     line("")
-    table(("secret", "in the environment"),
-          [(name, "yes" if there else "no") for name, there in secrets_present().items()])
+    table(("secret", "found in"), [(name, where or "nowhere") for name, where in present().items()])
 
 
 @config.command("path")
@@ -43,6 +45,25 @@ def config_path(as_json: bool) -> None:
         emit_json({"path": path, "exists": path.exists()})
     else:
         line(str(path))
+
+
+@config.command("set-secret")
+@click.argument("name", type=click.Choice(NAMES))
+@click.option("--forget", is_flag=True, help="Remove it instead.")
+def config_set_secret(name: str, forget: bool) -> None:
+    """Keep a key or token: asked for without echo, or read from stdin. It goes to the keyring, else to a 0600 file."""
+    value = "" if forget else _asked(name)
+    where = store(name, value)
+    note(f"{name} is {'forgotten' if forget else f'kept in {where}'}")
+
+
+def _asked(name: str) -> str:
+    """Never an argument: a command line is read by everybody on this machine."""
+    asks = sys.stdin.isatty()
+    value = str(click.prompt(name, hide_input=True, err=True)) if asks else sys.stdin.readline()
+    if not value.strip():
+        raise UsageProblem(f"nothing was given for {name}, so nothing was changed")
+    return value
 
 
 def _paths() -> dict[str, dict[str, str]]:

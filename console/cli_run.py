@@ -33,18 +33,33 @@ def run() -> None:
 @click.option("--dry-run", is_flag=True, help="Say what would happen, and stop.")
 @click.option("--wait", is_flag=True, help="Wait for the end; the exit code is the run's.")
 @click.option("--timeout", type=float, help="With --wait: seconds after which to stop waiting.")
+@click.option("--budget", type=float, help="Renting: at most so many US dollars.")
+@click.option("--hours", type=float, help="Renting: at most so many hours.")
+@click.option("--gpus", default="", help="Renting: such as 8xH100.  [default: rent.gpus of the settings]")
+@click.option("--wait-for-stock", is_flag=True, help="Renting: ask again each minute while nothing is free.")
 @json_option
 @click.pass_context
 def run_start(ctx: click.Context, recipe: str | None, target: str | None, overrides: tuple[str, ...],
-              run_id: str | None, yes: bool, dry_run: bool, wait: bool, timeout: float | None, as_json: bool) -> int:
-    """Start a recipe. RECIPE is a name from `recipe list` or a .toml file; without it, the one that `s` starts."""
+              run_id: str | None, yes: bool, dry_run: bool, wait: bool, timeout: float | None, budget: float | None,
+              hours: float | None, gpus: str, wait_for_stock: bool, as_json: bool) -> int:
+    """Start a recipe. RECIPE is a name from `recipe list` or a .toml file; without it, the one that `s` starts.
+
+    With `--target runpod` a machine is rented for it, saved from, and given back at its end.
+    """
     from console.paths import Home, home
     from console.settings import load
+    from console.targets import RENTED
 
     settings = load(Home(home()).config)
     with fresh_workspace(ctx, patience=0.5) as workspace:
-        plan = workspace.operator.plan(recipe or settings.run.recipe, target or settings.run.target,
-                                       _pairs(overrides), run_id)
+        where = target or workspace.hosts.targets.default or settings.run.target
+        if where in RENTED:
+            from console.cli_rent import rent_and_start
+
+            return rent_and_start(workspace, recipe or settings.run.recipe, _pairs(overrides), run_id, budget=budget,
+                                  hours=hours, gpus=gpus, wait_for_stock=wait_for_stock, yes=yes, dry_run=dry_run,
+                                  wait=wait, as_json=as_json)
+        plan = workspace.operator.plan(recipe or settings.run.recipe, where, _pairs(overrides), run_id)
         _print_plan(plan)
         if dry_run:
             if as_json:

@@ -6,7 +6,6 @@ A framework's own dump prints the variables of every frame, keys and tokens amon
 from __future__ import annotations
 
 import os
-import re
 import sys
 import threading
 import time
@@ -16,9 +15,7 @@ from types import TracebackType
 
 from console.settings import SECRET_NAMES
 from console.text import clean
-
-_SECRETS = re.compile(r"hf_[A-Za-z0-9]{8,}|rpa_[A-Za-z0-9]{8,}|sk-[A-Za-z0-9_-]{8,}|(?<=[Bb]earer )[^\s\"']{6,}"
-                      r"|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----", re.DOTALL)
+from remote.secret_text import redactor
 
 
 def redact(text: str) -> str:
@@ -27,7 +24,7 @@ def redact(text: str) -> str:
         value = os.environ.get(name, "")
         if len(value) >= 6:
             text = text.replace(value, f"[{name}]")
-    return _SECRETS.sub("[secret]", text)
+    return redactor(text)
 
 
 def write_dump(home: Path, error: BaseException) -> Path:

@@ -160,7 +160,7 @@ def ssh_host(target: Target, home: Home) -> SshHost:
         except NotFound as error:
             raise HostRefused(f"{target.name} is not a target any more") from error
 
-    pin = KnownKey(KnownHosts(home.known_hosts), target.name)
+    pin = KnownKey(KnownHosts(home.known_hosts), target.alias)
     return SshHost(target.name, route, pin, python=target.python or ("python3",))
 
 

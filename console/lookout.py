@@ -18,6 +18,8 @@ from console.errors import NotFound
 from console.ledger import FAILED, Attempt, Intent, Ledger
 from console.mirror import folder_of
 from console.paths import Home
+from console.rental import WORDS, Phase, sentence
+from console.rental_book import RentalBook
 from console.runlog.queries import Queries, Run
 from console.runstate import RunState, Word
 from console.targets import LOCAL
@@ -37,8 +39,8 @@ _ENDED = ("finished", "failed", "stopped")
 class Lookout:
     """Answers for many threads at once."""
 
-    def __init__(self, home: Home, queries: Queries, ledger: Ledger, hosts: Hosts) -> None:
-        self._home, self._queries, self._ledger, self._hosts = home, queries, ledger, hosts
+    def __init__(self, home: Home, queries: Queries, ledger: Ledger, hosts: Hosts, book: RentalBook) -> None:
+        self._home, self._queries, self._ledger, self._hosts, self._book = home, queries, ledger, hosts, book
         self._seen: dict[str, tuple[float, job.JobState]] = {}
 
     def forget(self, run_id: str) -> None:
@@ -72,7 +74,7 @@ class Lookout:
             self._hosts.try_now(target)
         run = self._queries.run(run_id)
         attempt, launch = self._ledger.last_attempt(run_id), self._ledger.last_launch(run_id)
-        state = self._state(run_id, target, path, run, attempt, launch, True)
+        state = self._rented(self._state(run_id, target, path, run, attempt, launch, True), target)
         if not tail:
             return state
         folder = folder_of(self._home, run_id, target, path)
@@ -84,7 +86,25 @@ class Lookout:
         Without `ask` no box is looked at, and the age of the last known event decides.
         """
         attempts, launches = self._ledger.last_attempts(), self._ledger.last_launches()
-        return {r.id: self._state(r.id, r.target, r.path, r, attempts.get(r.id), launches.get(r.id), ask) for r in runs}
+        return {r.id: self._rented(self._state(r.id, r.target, r.path, r, attempts.get(r.id), launches.get(r.id), ask),
+                                   r.target) for r in runs}
+
+    def _rented(self, state: RunState, target: str) -> RunState:
+        """What the machine's own life says where it comes before the run's: no pod yet, or none any more."""
+        rental = None if target == LOCAL else self._book.of_run(state.run)
+        now = time.time()
+        if rental is None:
+            return state
+        if rental.phase in (Phase.ASKED, Phase.CREATING):
+            return replace(state, word=Word.QUEUED, text=sentence(rental, now), next="")
+        if rental.phase in (Phase.WAITING, Phase.PREPARING, Phase.STARTING):
+            return replace(state, word=Word.STARTING, text=sentence(rental, now), next="")
+        if rental.phase is Phase.NEVER:
+            return replace(state, word=Word.FAILED, text=f"FAILED: {sentence(rental, now)}", next="s starts it anew")
+        if rental.phase is Phase.GONE and state.word in (Word.LOST, Word.RUNNING, Word.STALE):
+            text = f"LOST: the machine is {WORDS[Phase.GONE]}; {rental.reason}"
+            return replace(state, word=Word.LOST, text=text, next="its copied checkpoints can be restored")
+        return state
 
     def _state(self, run_id: str, target: str, path: str, run: Run | None, launched: Attempt | None,
                intent: Intent | None, ask: bool) -> RunState:

@@ -17,6 +17,7 @@ from console.errors import Conflict, ConsoleError, Refused, UsageProblem
 from console.ledger import CANCELLED, FAILED, KILL, RESUME, START, STOP, Intent, Ledger
 from console.lookout import Lookout, job_dir
 from console.plan import Plan, make_plan
+from console.rentals import Rentals
 from console.runlog import apply
 from console.runlog.db import transaction
 from console.runlog.queries import Run
@@ -53,7 +54,8 @@ class Operator:
         self._workspace, self._pipeline = workspace, pipeline or pipeline_argv
         self.ledger = Ledger(workspace.ledger_reader, workspace.ledger_writer, workspace.guard)
         self._effects = threading.Lock()
-        self._lookout = Lookout(workspace.home, workspace.queries, self.ledger, workspace.hosts)
+        self.rentals = Rentals(workspace, self)
+        self._lookout = Lookout(workspace.home, workspace.queries, self.ledger, workspace.hosts, self.rentals.book)
 
     def locate(self, run_id: str) -> tuple[str, str]:
         """Target and folder of a run. Raises NotFound with the nearest name."""
@@ -84,7 +86,7 @@ class Operator:
 
     def start(self, plan: Plan) -> str:
         """Start the planned run and return its id. Doing it again with the same plan or id changes nothing."""
-        self._require_writer()
+        self.require_writer()
         if not valid_run_id(plan.run):
             raise UsageProblem(f"{plan.run!r} cannot name a run", "use letters, digits, '.', '_' and '-', at most 80")
         with self._effects:
@@ -95,6 +97,19 @@ class Operator:
             detail = {"path": plan.path, "description": plan.description}
             self._carry_out(self.ledger.intend(plan.run, 1, START, plan.target, detail))
         return plan.run
+
+    def begin(self, run: str, target: str, path: str, description: dict[str, Any]) -> None:
+        """Launch a run that was decided elsewhere (a rented machine's), exactly once; repeating it changes nothing."""
+        self.require_writer()
+        with self._effects:
+            self._carry_out(self.ledger.intend(run, 1, START, target, {"path": path, "description": description}))
+
+    def announce(self, run: str, target: str, path: str, description: dict[str, Any]) -> None:
+        """Show a run that will be launched later."""
+        runlog = self._workspace.runlog
+        if runlog is not None:
+            with self._workspace.guard, transaction(runlog):
+                apply.describe(runlog, run, target, path, description)
 
     def _is_known_start(self, plan: Plan) -> bool:
         for intent in self.ledger.intents(plan.run):
@@ -109,7 +124,7 @@ class Operator:
 
     def resume(self, run_id: str) -> int:
         """Start a new attempt of a run that failed, was stopped or got lost; the attempt's number."""
-        self._require_writer()
+        self.require_writer()
         with self._effects:
             state = self.state(run_id, tail=False)
             if state.word not in runstate.RESUMABLE:
@@ -122,7 +137,7 @@ class Operator:
 
     def stop(self, run_id: str, graceful: bool = True) -> RunState:
         """Ask the run to finish its step, save and end (SIGTERM), or end it at once; its state right after."""
-        self._require_writer()
+        self.require_writer()
         with self._effects:
             state = self.state(run_id, tail=False)
             if not state.alive:
@@ -199,13 +214,11 @@ class Operator:
 
     def _register(self, intent: Intent, path: str) -> None:
         """Show the run at once, before its first event is read."""
-        description = intent.detail.get("description")
-        runlog = self._workspace.runlog
-        if description is not None and runlog is not None:
-            with self._workspace.guard, transaction(runlog):
-                apply.describe(runlog, intent.run, intent.target, path, description)
+        if (description := intent.detail.get("description")) is not None:
+            self.announce(intent.run, intent.target, path, description)
 
-    def _require_writer(self) -> None:
+    def require_writer(self) -> None:
+        """Raises Refused or Conflict where this console may change nothing."""
         if self._workspace.read_only:
             owner = self._workspace.owner
             if owner is None:

@@ -30,6 +30,7 @@ from remote.errors import (
     ProviderDown,
     RateLimited,
     RemoteError,
+    RunnerFailed,
 )
 from remote.provider import ERROR, EXITED, SYSTEM, TERMINATED, Offer, Pod, PodSpec, Provider, parse_pod_name
 
@@ -39,6 +40,7 @@ READY_S = 720.0    # a pod that nobody can log in to after this long is ended: a
 STOP_S = 900.0     # how long a run may take to save after it was asked to stop
 LOOK_S, STATUS_S, KEPT_S = 15.0, 60.0, 60.0
 LONGEST_PAUSE_S = 60.0
+MOST_FAILURES = 4   # in a row, of what answers and cannot be prepared
 NEVER_READY = "nobody could log in to it in time, so it was ended before it cost more"
 
 _ON_THE_MACHINE = AT_WORK | {Phase.PREPARING, Phase.SAVING, Phase.COPYING, Phase.PROVING}
@@ -118,6 +120,8 @@ class Renter:
 
     def _failed(self, rental: Rental, error: RemoteError) -> float:
         rental = self._book.get(rental.id)
+        if rental.phase in EMPTY and isinstance(error, RunnerFailed) and rental.tries >= MOST_FAILURES:
+            return self._to(rental, Phase.ENDING, reason=f"it could not be prepared: {error}"[:300])
         pause = min(2.0 * 1.7 ** min(rental.tries, 12), LONGEST_PAUSE_S) * (0.75 + self._jitter() / 2)
         if isinstance(error, RateLimited):
             pause = max(pause, error.wait_s)

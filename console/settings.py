@@ -5,7 +5,6 @@ Science lives in recipes, machines in targets, and secrets only in the environme
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -36,11 +35,27 @@ class RunSettings:
 
 
 @dataclass(frozen=True)
+class RentSettings:
+    """What a rented machine is, unless a flag or the rent sheet says otherwise. A budget is never assumed."""
+
+    gpus: str = opt("8xH100", "how many of which GPU")
+    cloud: str = opt("secure", "secure has a public address always; community is cheaper",
+                     choices=("secure", "community", "any"))
+    data_centers: str = opt("", "only these, such as EU-RO-1,US-KS-2; empty means any")
+    image: str = opt("runpod/pytorch:1.0.2-cu1281-torch280-ubuntu2404", "the container that the pod starts")
+    min_cuda: str = opt("12.8", "the oldest CUDA that the machine's driver must know")
+    disk_gb: int = opt(200, "the pod's own disk", low=20)
+    ready_minutes: float = opt(12.0, "a pod that nobody can log in to by then is ended", low=1)
+    backup: str = opt("", "where checkpoints are copied before the end: a folder here, or hub:owner/name")
+
+
+@dataclass(frozen=True)
 class Settings:
     """All sections. `lines` says which line of `file` set a value, by "section.key"; the others are defaults."""
 
     chat: ChatSettings = field(default_factory=ChatSettings)
     run: RunSettings = field(default_factory=RunSettings)
+    rent: RentSettings = field(default_factory=RentSettings)
     file: Path | None = None
     lines: dict[str, int] = field(default_factory=dict)
 
@@ -55,7 +70,7 @@ class Settings:
         return found
 
 
-_SECTIONS: dict[str, type] = {"chat": ChatSettings, "run": RunSettings}
+_SECTIONS: dict[str, type] = {"chat": ChatSettings, "run": RunSettings, "rent": RentSettings}
 
 
 def load(path: Path) -> Settings:
@@ -90,8 +105,3 @@ def _section(path: Path, lines: Mapping[Any, int], name: str, values: Any) -> An
         except ConfigError as error:
             raise UsageProblem(f"{path}:{line}: {str(error).removeprefix('--')}") from None
     return from_mapping(_SECTIONS[name], values)
-
-
-def secrets_present() -> dict[str, bool]:
-    """Which of the secrets that we honour are in the environment; their values go nowhere."""
-    return {name: bool(os.environ.get(name)) for name in SECRET_NAMES}

@@ -47,11 +47,17 @@ class Target:
     base: str = ""
     python: tuple[str, ...] = ()
     rental: str = ""
+    pod: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
         return "this machine" if self.kind == LOCAL else self.name
+
+    @property
+    def alias(self) -> str:
+        """Its name in our known_hosts: a pod's address and even its name here may be used again, its id never."""
+        return self.pod or self.name
 
     @property
     def address(self) -> str:

@@ -136,6 +136,8 @@ class Workspace:
         for follower in self._followers:
             follower.stop()
         self._followers.clear()
+        if hasattr(self, "operator"):
+            self.operator.rentals.close()
         self.hosts.close()
         self.queries.close()
         self._ledger_readers.close()

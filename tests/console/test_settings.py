@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from console.errors import UsageProblem
-from console.settings import SECRET_NAMES, load, secrets_present
+from console.credentials import present
+from console.settings import SECRET_NAMES, load
 
 
 def test_without_a_file_everything_is_default(tmp_path: Path) -> None:
@@ -47,6 +48,6 @@ def test_secrets_are_named_never_shown(monkeypatch: pytest.MonkeyPatch, capsys: 
 
     for name in SECRET_NAMES:
         monkeypatch.setenv(name, "canary-7f3a")
-    assert all(secrets_present().values())
+    assert all(present().values())
     assert call(["config", "show"]) == 0 and call(["config", "show", "--json"]) == 0 and call(["doctor"]) in (0, 1)
     assert "canary" not in "".join(capsys.readouterr())
