@@ -42,3 +42,30 @@ class Tokenizer:
         self, texts: list[str], before: Sequence[int] = (), after: Sequence[int] = (), threads: int | None = None
     ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]: ...
     def decode(self, ids: list[int]) -> str: ...
+
+class CpuStep:
+    """One decode step of a model on the CPU. Tensors are given by address: `owner` must hold them."""
+
+    MOST_ROWS: int
+    def __init__(
+        self,
+        tensors: dict[str, tuple[int, str, int, int]],
+        numbers: dict[str, float],
+        windows: Sequence[int],
+        threads: int,
+        owner: object,
+    ) -> None: ...
+    def step(
+        self,
+        rows: Sequence[tuple[int, int, int, int, int, int, int]],
+        bf16: bool,
+        first_logits: int,
+        logits: int,
+    ) -> None: ...
+    def read_speed(self, address: int, count: int) -> float: ...
+    @property
+    def kernels(self) -> str: ...
+    @property
+    def threads(self) -> int: ...
+    @property
+    def bytes_per_step(self) -> int: ...

@@ -14,6 +14,7 @@ class KVCache:
     """k and v are (n_layer, B, K, max_len, D); `pos` counts the tokens that every layer has stored.
 
     `state` belongs to the model: tensors (B, ...) by name that are rewritten whole at every call, not by position.
+    `newest` is the last token of every row, which whoever fills the cache notes.
     """
 
     def __init__(self, batch_size: int, n_kv_head: int, max_len: int, head_dim: int, n_layer: int,
@@ -23,6 +24,7 @@ class KVCache:
         self.v = torch.empty(shape, device=device, dtype=dtype)
         self.pos = 0
         self.state: dict[str, Tensor] = {}  # what else a model carries from token to token, each (B, ...)
+        self.newest: list[int] = []
 
     @property
     def batch_size(self) -> int:
@@ -59,6 +61,7 @@ class KVCache:
         """Forget everything and keep the memory."""
         self.pos = 0
         self.state.clear()
+        self.newest = []
 
     def replicate(self, batch_size: int, max_len: int | None = None) -> KVCache:
         """A cache of `batch_size` rows that all hold this one's single row, with room for `max_len` tokens."""
@@ -69,5 +72,6 @@ class KVCache:
         wide.k[:, :, :, : self.pos] = self.k[:, :, :, : self.pos]
         wide.v[:, :, :, : self.pos] = self.v[:, :, :, : self.pos]
         wide.pos = self.pos
+        wide.newest = self.newest * batch_size
         wide.state = {name: t.expand(batch_size, *t.shape[1:]).clone() for name, t in self.state.items()}
         return wide

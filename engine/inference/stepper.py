@@ -10,10 +10,13 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from engine.inference.kv_cache import KVCache
 from engine.model.gpt import GPT
+from engine.model.layers import rms_norm
+from engine.model.neighbours import state_behind
 
 ShouldStop = Callable[[], bool]
 PREFILL_CHUNK = 512  # tokens between two looks at should_stop while a long prompt is read
@@ -22,6 +25,18 @@ PREFILL_CHUNK = 512  # tokens between two looks at should_stop while a long prom
 def never() -> bool:
     """For callers that have nobody who could ask them to stop."""
     return False
+
+
+@torch.inference_mode()
+def refresh_state(model: GPT, cache: KVCache) -> None:
+    """Set what the model carries from token to token to what it is behind the cache's newest tokens.
+
+    Needed where something else than the model filled or shortened the cache.
+    """
+    a = model.architecture
+    if (a.smear or a.bigram) and cache.pos:
+        ids = torch.tensor(cache.newest, device=model.device)[:, None]
+        cache.state = state_behind(rms_norm(F.embedding(ids, model.transformer.wte.weight).to(model.dtype)), ids)
 
 
 class Stepper(Protocol):
@@ -54,16 +69,17 @@ class TorchStepper:
 
     def read(self, rows: Sequence[Sequence[int]], cache: KVCache, should_stop: ShouldStop = never) -> Tensor | None:
         logits = None
+        start = cache.pos
         for chunk in torch.tensor(rows, device=self.model.device).split(PREFILL_CHUNK, dim=1):
             logits = self.forward(chunk, cache)
+            cache.newest = [ids[cache.pos - start - 1] for ids in rows]
             if should_stop():
                 return None
         return logits
 
     def step(self, tokens: Sequence[int], caches: Sequence[KVCache]) -> Tensor:
-        rows = [self.forward(torch.tensor([[token]], device=self.model.device), cache)
-                for token, cache in zip(tokens, caches, strict=True)]
-        return torch.cat(rows)
+        rows = [self.read([[token]], cache) for token, cache in zip(tokens, caches, strict=True)]
+        return torch.cat([row for row in rows if row is not None])
 
     @torch.inference_mode()
     def forward(self, ids: Tensor, cache: KVCache) -> Tensor:

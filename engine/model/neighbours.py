@@ -38,6 +38,11 @@ def _shifted(x: Tensor, state: dict[str, Tensor] | None, name: str) -> Tensor:
     return before
 
 
+def state_behind(embedding: Tensor, ids: Tensor) -> dict[str, Tensor]:
+    """What a KV cache's `state` holds behind tokens `ids` (B, 1), whose unsmeared embeddings are (B, 1, C)."""
+    return {_PREVIOUS_EMBEDDING: embedding, _PREVIOUS_ID: ids}
+
+
 class BigramEmbedding(nn.Module):
     """A vector per hashed pair of neighbouring tokens, (B, T) -> (B, T, C); its parameter is `bigram_embed.embed`."""
 

@@ -26,6 +26,8 @@ pub mod train;
 pub mod words;
 
 #[cfg(feature = "python")]
+mod cpu_step;
+#[cfg(feature = "python")]
 mod python;
 
 /// Tokens 0..=255 are the single bytes.

@@ -458,4 +458,6 @@ fn block_error(error: BlockError, path: &Path) -> PyErr {
 mod rustbpe {
     #[pymodule_export]
     use super::Tokenizer;
+    #[pymodule_export]
+    use crate::cpu_step::CpuStep;
 }

@@ -1,0 +1,301 @@
+//! The inner loops, and the choice of the instruction set that runs them.
+//!
+//! `simd` names the vector operations, `gemv`, `attend` and `elementwise` are written in them once, and the table below
+//! is compiled for every instruction set of the target. Which table is used is decided once, at run time.
+
+pub(crate) mod attend;
+mod elementwise;
+pub(crate) mod gemv;
+pub(crate) mod simd;
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod scalar;
+
+use attend::Attend;
+pub(crate) use elementwise::exp;
+use gemv::Gemv;
+
+/// The most vectors that a product takes at once.
+pub const MOST: usize = 8;
+
+/// Functions of one instruction set. All are unsafe to call: the processor must have it.
+#[derive(Clone, Copy)]
+pub struct Kernels {
+    pub name: &'static str,
+    /// Products with 1, 2, 4 and 8 vectors.
+    pub f32: [Gemv; 4],
+    pub bf16: [Gemv; 4],
+    pub int8: [Gemv; 4],
+    pub attend_f32: Attend,
+    pub attend_bf16: Attend,
+    pub norm_factor: unsafe fn(&[f32]) -> f32,
+    pub scale: unsafe fn(&[f32], f32, &mut [f32]),
+    pub split: unsafe fn(&[f32], f32, &mut [f32]),
+    pub quantize: unsafe fn(&[f32], f32, &mut [i16]) -> f32,
+    pub softcap: unsafe fn(&mut [f32], f32),
+    /// Asks for bytes that are needed soon. Any address will do.
+    pub prefetch: unsafe fn(*const u8, usize),
+    /// Reads memory and does next to nothing with it: how fast that could be at best.
+    pub read: unsafe fn(&[f32]) -> f32,
+}
+
+/// Reads as fast as it can: eight sums side by side.
+#[inline(always)]
+unsafe fn read_all<S: simd::Simd>(memory: &[f32]) -> f32 {
+    unsafe {
+        let mut sums = [S::zero(); 8];
+        for block in memory.chunks_exact(8 * S::W) {
+            for (i, sum) in sums.iter_mut().enumerate() {
+                S::prefetch(block.as_ptr().add(i * S::W).cast::<u8>().wrapping_add(4096));
+                *sum = S::add(*sum, S::load(block.as_ptr().add(i * S::W)));
+            }
+        }
+        let mut total = S::zero();
+        for sum in sums {
+            total = S::add(total, sum);
+        }
+        S::sum(total)
+    }
+}
+
+#[inline(always)]
+unsafe fn prefetch_all<S: simd::Simd>(from: *const u8, bytes: usize) {
+    for line in (0..bytes).step_by(64) {
+        unsafe { S::prefetch(from.wrapping_add(line)) };
+    }
+}
+
+/// The table of one instruction set; `$r4` and `$r8` are how many rows at once leave registers for 4 and 8 vectors.
+macro_rules! kernels {
+    ($module:ident, $set:ty, $name:literal, $r4:literal, $r8:literal $(, $feature:literal)?) => {
+        mod $module {
+            use super::attend::{Span, attend};
+            use super::gemv::{Panel, gemv_bf16, gemv_f32, gemv_i8};
+            use super::{Kernels, elementwise, prefetch_all, read_all};
+
+            type Set = $set;
+
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn f32_1(panel: &Panel, out: *mut f32) {
+                #[allow(unused_unsafe, reason = "some of these are safe functions")]
+                unsafe {
+                    gemv_f32::<Set, 4, 1, 2>(panel, out);
+                }
+            }
+
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn f32_2(panel: &Panel, out: *mut f32) {
+                #[allow(unused_unsafe, reason = "some of these are safe functions")]
+                unsafe {
+                    gemv_f32::<Set, 4, 2, 1>(panel, out);
+                }
+            }
+
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn f32_4(panel: &Panel, out: *mut f32) {
+                #[allow(unused_unsafe, reason = "some of these are safe functions")]
+                unsafe {
+                    gemv_f32::<Set, $r4, 4, 1>(panel, out);
+                }
+            }
+
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn f32_8(panel: &Panel, out: *mut f32) {
+                #[allow(unused_unsafe, reason = "some of these are safe functions")]
+                unsafe {
+                    gemv_f32::<Set, $r8, 8, 1>(panel, out);
+                }
+            }
+
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn bf16_1(panel: &Panel, out: *mut f32) {
+                #[allow(unused_unsafe, reason = "some of these are safe functions")]
+                unsafe {
+                    gemv_bf16::<Set, 4, 1>(panel, out);
+                }
+            }
+
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn bf16_2(panel: &Panel, out: *mut f32) {
+                #[allow(unused_unsafe, reason = "some of these are safe functions")]
+                unsafe {
+                    gemv_bf16::<Set, $r4, 2>(panel, out);
+                }
+            }
+
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn bf16_4(panel: &Panel, out: *mut f32) {
+                #[allow(unused_unsafe, reason = "some of these are safe functions")]
+                unsafe {
+                    gemv_bf16::<Set, $r8, 4>(panel, out);
+                }
+            }
+
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn bf16_8(panel: &Panel, out: *mut f32) {
+                #[allow(unused_unsafe, reason = "some of these are safe functions")]
+                unsafe {
+                    gemv_bf16::<Set, 1, 8>(panel, out);
+                }
+            }
+
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn int8_1(panel: &Panel, out: *mut f32) {
+                #[allow(unused_unsafe, reason = "some of these are safe functions")]
+                unsafe {
+                    gemv_i8::<Set, 4, 1>(panel, out);
+                }
+            }
+
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn int8_2(panel: &Panel, out: *mut f32) {
+                #[allow(unused_unsafe, reason = "some of these are safe functions")]
+                unsafe {
+                    gemv_i8::<Set, 4, 2>(panel, out);
+                }
+            }
+
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn int8_4(panel: &Panel, out: *mut f32) {
+                #[allow(unused_unsafe, reason = "some of these are safe functions")]
+                unsafe {
+                    gemv_i8::<Set, $r4, 4>(panel, out);
+                }
+            }
+
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn int8_8(panel: &Panel, out: *mut f32) {
+                #[allow(unused_unsafe, reason = "some of these are safe functions")]
+                unsafe {
+                    gemv_i8::<Set, $r8, 8>(panel, out);
+                }
+            }
+
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn attend_f32(span: &Span, q: *const f32, out: *mut f32) -> (f32, f32) {
+                #[allow(unused_unsafe, reason = "some of these are safe functions")]
+                unsafe {
+                    attend::<Set, f32>(span, q, out)
+                }
+            }
+
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn attend_bf16(span: &Span, q: *const f32, out: *mut f32) -> (f32, f32) {
+                #[allow(unused_unsafe, reason = "some of these are safe functions")]
+                unsafe {
+                    attend::<Set, u16>(span, q, out)
+                }
+            }
+
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn norm_factor(x: &[f32]) -> f32 {
+                #[allow(unused_unsafe, reason = "some of these are safe functions")]
+                unsafe {
+                    elementwise::norm_factor(x)
+                }
+            }
+
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn scale(x: &[f32], factor: f32, out: &mut [f32]) {
+                #[allow(unused_unsafe, reason = "some of these are safe functions")]
+                unsafe {
+                    elementwise::scale(x, factor, out);
+                }
+            }
+
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn split(x: &[f32], factor: f32, out: &mut [f32]) {
+                #[allow(unused_unsafe, reason = "some of these are safe functions")]
+                unsafe {
+                    elementwise::split::<Set>(x, factor, out);
+                }
+            }
+
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn quantize(x: &[f32], factor: f32, out: &mut [i16]) -> f32 {
+                #[allow(unused_unsafe, reason = "some of these are safe functions")]
+                unsafe {
+                    elementwise::quantize(x, factor, out)
+                }
+            }
+
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn softcap(x: &mut [f32], cap: f32) {
+                #[allow(unused_unsafe, reason = "some of these are safe functions")]
+                unsafe {
+                    elementwise::softcap(x, cap);
+                }
+            }
+
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn read(memory: &[f32]) -> f32 {
+                #[allow(unused_unsafe, reason = "some of these are safe functions")]
+                unsafe {
+                    read_all::<Set>(memory)
+                }
+            }
+
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn prefetch(from: *const u8, bytes: usize) {
+                #[allow(unused_unsafe, reason = "some of these are safe functions")]
+                unsafe {
+                    prefetch_all::<Set>(from, bytes);
+                }
+            }
+
+            pub const TABLE: Kernels = Kernels {
+                name: $name,
+                f32: [f32_1, f32_2, f32_4, f32_8],
+                bf16: [bf16_1, bf16_2, bf16_4, bf16_8],
+                int8: [int8_1, int8_2, int8_4, int8_8],
+                attend_f32,
+                attend_bf16,
+                norm_factor,
+                scale,
+                split,
+                quantize,
+                softcap,
+                prefetch,
+                read,
+            };
+        }
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+kernels!(for_avx512, crate::kernels::avx512::Avx512, "avx512", 4, 2, "avx512f,avx512bw,avx512vl,avx512vnni,fma,avx2");
+#[cfg(target_arch = "x86_64")]
+kernels!(for_avx2, crate::kernels::avx2::Avx2, "avx2", 2, 1, "avx2,fma");
+#[cfg(target_arch = "aarch64")]
+kernels!(for_neon, crate::kernels::neon::Neon, "neon", 4, 2, "neon");
+kernels!(for_scalar, crate::kernels::scalar::Scalar, "scalar", 2, 1);
+
+/// The tables that this processor can run, best first; the last one is plain code.
+#[must_use]
+pub fn available() -> Vec<Kernels> {
+    let mut tables = Vec::new();
+    #[cfg(target_arch = "x86_64")]
+    {
+        let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+        if avx2
+            && is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512vnni")
+        {
+            tables.push(for_avx512::TABLE);
+        }
+        if avx2 {
+            tables.push(for_avx2::TABLE);
+        }
+    }
+    #[cfg(target_arch = "aarch64")]
+    tables.push(for_neon::TABLE);
+    tables.push(for_scalar::TABLE);
+    tables
+}

@@ -1,0 +1,274 @@
+//! What a thread does in each phase: prepare a product's input, compute some rows of it, rotate and store keys, attend.
+
+use crate::MOST;
+use crate::kernels::attend::{PIECE, Span, Stored};
+use crate::kernels::exp;
+use crate::kernels::gemv::{Gemv, Panel};
+use crate::kernels::simd::to_bf16;
+use crate::model::Format;
+use crate::rows::Row;
+use crate::scratch::Local;
+use crate::step::{dot, sigmoid};
+use crate::walk::{Job, Phase, Walk};
+
+/// Which kernel takes this many vectors, and how many it takes.
+fn width(vectors: usize) -> (usize, usize) {
+    let index = vectors.max(1).next_power_of_two().trailing_zeros() as usize;
+    (index, 1 << index)
+}
+
+impl Walk {
+    /// Input vectors of a phase's product, as the kernels want them.
+    pub(crate) unsafe fn prepare(&self, phase: Phase, job: &Job<'_>, local: &mut Local) {
+        let Some(format) = self.matrices(phase)[0].map(|m| m.format) else { return };
+        let c = self.model.shape.n_embd;
+        // SAFETY: these were written before the last barrier, and are not in this phase
+        unsafe {
+            match phase {
+                Phase::Out(layer) => {
+                    let mut mixed = std::mem::take(&mut local.vector);
+                    for (b, row) in job.rows.iter().enumerate() {
+                        self.mix_pieces(layer, b, row, &mut mixed[..c]);
+                        self.put(local, b, &mixed[..c], 1.0, format);
+                    }
+                    local.vector = mixed;
+                }
+                Phase::Down(layer) => {
+                    let wide = self.model.layers[layer].down.cols;
+                    for b in 0..job.rows.len() {
+                        self.put(local, b, self.hidden.read(b * self.longest, wide), 1.0, format);
+                    }
+                }
+                _ => {
+                    let first = if phase == Phase::Logits { job.first_logits } else { 0 };
+                    for b in first..job.rows.len() {
+                        let x = self.stream.read(b * c, c);
+                        self.put(local, b - first, x, (self.kernels.norm_factor)(x), format);
+                    }
+                }
+            }
+        }
+    }
+
+    /// One vector times a factor into the place of number `b`.
+    unsafe fn put(&self, local: &mut Local, b: usize, x: &[f32], factor: f32, format: Format) {
+        let to = &mut local.x[b * local.stride..][..x.len()];
+        // SAFETY: the kernels are ones that this processor can run; i16 need half the room of f32
+        unsafe {
+            match format {
+                Format::F32 => (self.kernels.scale)(x, factor, to),
+                Format::Bf16 => (self.kernels.split)(x, factor, to),
+                Format::Int8 => {
+                    let whole = std::slice::from_raw_parts_mut(to.as_mut_ptr().cast::<i16>(), x.len());
+                    local.unit[b] = (self.kernels.quantize)(x, factor, whole);
+                }
+            }
+        }
+    }
+
+    pub(crate) unsafe fn perform(&self, phase: Phase, task: usize, job: &Job<'_>, local: &mut Local) {
+        let heads = self.model.shape.n_kv_head;
+        // SAFETY: as promised by the caller
+        unsafe {
+            match phase {
+                Phase::Insert(layer) => self.insert(layer, task / heads, task % heads, job),
+                Phase::Attend(layer) => self.attend(layer, task / heads, task % heads, job),
+                _ => self.product(phase, task, job, local),
+            }
+        }
+    }
+
+    unsafe fn product(&self, phase: Phase, task: usize, job: &Job<'_>, local: &mut Local) {
+        let Some((which, m, first, rows)) = self.locate(phase, task) else { return };
+        let vectors = job.rows.len() - if phase == Phase::Logits { job.first_logits } else { 0 };
+        let (index, wide) = width(vectors);
+        let table: &[Gemv; 4] = match m.format {
+            Format::F32 => &self.kernels.f32,
+            Format::Bf16 => &self.kernels.bf16,
+            Format::Int8 => &self.kernels.int8,
+        };
+        let panel = Panel { w: m.row(first), rows, cols: m.cols, x: local.x.as_ptr().cast(), stride: local.stride * 4 };
+        debug_assert!(rows * wide <= local.out.len() && vectors <= MOST);
+        // SAFETY: the rows are the matrix's, the vectors were prepared for its format
+        unsafe { table[index](&panel, local.out.as_mut_ptr()) };
+        if m.format == Format::Int8 {
+            for r in 0..rows {
+                // SAFETY: an int8 matrix has a scale for each row
+                let scale = unsafe { *m.scales.add(first + r) };
+                (0..vectors).for_each(|b| local.out[r * wide + b] *= scale * local.unit[b]);
+            }
+        }
+        for b in 0..vectors {
+            let results = local.out[..rows * wide].iter().skip(b).step_by(wide).copied();
+            // SAFETY: nobody else writes these rows
+            unsafe { self.finish(phase, which, b, first, rows, results, job) };
+        }
+    }
+
+    /// What becomes of the products of rows `first..first + rows` with vector `b`.
+    #[expect(clippy::too_many_arguments, reason = "all say which numbers these are")]
+    unsafe fn finish(
+        &self,
+        phase: Phase,
+        which: usize,
+        b: usize,
+        first: usize,
+        rows: usize,
+        results: impl Iterator<Item = f32>,
+        job: &Job<'_>,
+    ) {
+        let s = &self.model.shape;
+        let (c, kv) = (s.n_embd, s.n_kv_head * s.head_dim());
+        // SAFETY: these places belong to this task
+        unsafe {
+            match phase {
+                Phase::Project(_) => {
+                    let at = b * (c + 2 * kv) + [0, c, c + kv][which] + first;
+                    self.qkv.write(at, rows).iter_mut().zip(results).for_each(|(to, value)| *to = value);
+                }
+                Phase::Up(_) => {
+                    let hidden = self.hidden.write(b * self.longest + first, rows);
+                    hidden.iter_mut().zip(results).for_each(|(to, value)| *to = value.max(0.0) * value.max(0.0));
+                }
+                Phase::Logits => {
+                    let logits = std::slice::from_raw_parts_mut(job.logits.add(b * s.vocab + first), rows);
+                    logits.iter_mut().zip(results).for_each(|(to, value)| *to = value);
+                    (self.kernels.softcap)(logits, s.softcap);
+                }
+                _ => {
+                    let stream = self.stream.write(b * c + first, rows);
+                    stream.iter_mut().zip(results).for_each(|(to, value)| *to += value);
+                    if let Phase::Down(layer) = phase {
+                        self.between_layers(layer, b * c + first, stream);
+                    }
+                }
+            }
+        }
+    }
+
+    /// What the architecture does to the stream between a layer and the next one, or the end.
+    unsafe fn between_layers(&self, layer: usize, at: usize, stream: &mut [f32]) {
+        let rows = stream.len();
+        // SAFETY: these places belong to the same task as the stream's
+        unsafe {
+            if let Some(backout) = self.model.backout {
+                let middle = self.middle.write(at, rows);
+                if layer == backout.layer {
+                    middle.copy_from_slice(stream);
+                }
+                if layer + 1 == self.model.layers.len() {
+                    stream.iter_mut().zip(middle).for_each(|(x, taken)| *x -= backout.amount * *taken);
+                }
+            }
+            if let Some(mix) = self.model.layers.get(layer + 1).and_then(|next| next.mix) {
+                let (first, pairs) = (self.first.read(at, rows), self.pairs.read(at, rows));
+                for ((x, x0), pair) in stream.iter_mut().zip(first).zip(pairs) {
+                    *x = mix.stream * *x + mix.embedding * x0 + mix.pair * pair;
+                }
+            }
+        }
+    }
+
+    /// Rotates and normalises the queries and the key of one head group of row `b`; key and value go into its cache.
+    unsafe fn insert(&self, layer: usize, b: usize, head: usize, job: &Job<'_>) {
+        let s = &self.model.shape;
+        let (c, dim, group) = (s.n_embd, s.head_dim(), s.n_head / s.n_kv_head);
+        let kv = s.n_kv_head * dim;
+        let (base, row) = (b * (c + 2 * kv), &job.rows[b]);
+        // SAFETY: the parts of this head group belong to this task, and so do its places in the cache
+        unsafe {
+            for query in head * group..(head + 1) * group {
+                self.rotate(self.qkv.write(base + query * dim, dim), row.position);
+            }
+            let k = self.qkv.write(base + c + head * dim, dim);
+            self.rotate(k, row.position);
+            let v = self.qkv.write(base + c + kv + head * dim, dim);
+            if let Some(value) = self.model.layers[layer].value_embedding {
+                let x = self.stream.read(b * c, c);
+                let opening = dot(&value.gate, head, x) * (self.kernels.norm_factor)(x);
+                let gate = value.scale * sigmoid(opening);
+                let mut own = vec![0.0; kv];
+                value.table.row_into(row.token as usize, &mut own);
+                v.iter_mut().zip(&own[head * dim..]).for_each(|(v, own)| *v += gate * own);
+            }
+            store(row, k, row.key(layer, head, row.position, dim));
+            store(row, v, row.value(layer, head, row.position, dim));
+        }
+    }
+
+    /// Rotary embedding by a position, then QK norm.
+    unsafe fn rotate(&self, x: &mut [f32], position: usize) {
+        let half = x.len() / 2;
+        let (low, high) = x.split_at_mut(half);
+        // SAFETY: the tables have a row for every position of the context
+        unsafe {
+            let (cos, sin) = (self.model.cos.row(position).cast::<f32>(), self.model.sin.row(position).cast::<f32>());
+            for i in 0..half {
+                let (cos, sin, a, b) = (*cos.add(i), *sin.add(i), low[i], high[i]);
+                (low[i], high[i]) = (a * cos + b * sin, b * cos - a * sin);
+            }
+            let factor = (self.kernels.norm_factor)(x) * self.model.shape.qk_scale;
+            x.iter_mut().for_each(|value| *value *= factor);
+        }
+    }
+
+    /// All queries of one head group over one piece of the row's positions.
+    unsafe fn attend(&self, layer: usize, task: usize, head: usize, job: &Job<'_>) {
+        let s = &self.model.shape;
+        let (c, dim, group) = (s.n_embd, s.head_dim(), s.n_head / s.n_kv_head);
+        let Some(piece) = job.pieces_of(self.model.layers[layer].window).get(task) else { return };
+        let row = &job.rows[piece.row];
+        let span = Span {
+            k: row.key(layer, head, piece.first, dim),
+            v: row.value(layer, head, piece.first, dim),
+            len: piece.len,
+            dim,
+            scale: 1.0 / (dim as f32).sqrt(),
+        };
+        let attend = if row.stored == Stored::F32 { self.kernels.attend_f32 } else { self.kernels.attend_bf16 };
+        for query in head * group..(head + 1) * group {
+            let q = self.qkv.ptr(piece.row * (c + 2 * s.n_kv_head * dim) + query * dim);
+            let place = (piece.row * s.n_head + query) * self.most_pieces + piece.index;
+            // SAFETY: keys and values were stored before the barrier, and the places belong to this task
+            unsafe {
+                let (most, sum) = attend(&span, q, self.sums.ptr(place * dim));
+                self.weights.write(place * 2, 2).copy_from_slice(&[most, sum]);
+            }
+        }
+    }
+
+    /// The attention output of row `b`, from all its pieces.
+    unsafe fn mix_pieces(&self, layer: usize, b: usize, row: &Row, out: &mut [f32]) {
+        let s = &self.model.shape;
+        let dim = s.head_dim();
+        let keys = row.position.min(self.model.layers[layer].window) + 1;
+        let pieces = keys.div_ceil(PIECE);
+        for (head, out) in out.chunks_exact_mut(dim).enumerate() {
+            let place = (b * s.n_head + head) * self.most_pieces;
+            // SAFETY: written before the barrier
+            let (sums, weights) =
+                unsafe { (self.sums.read(place * dim, pieces * dim), self.weights.read(place * 2, pieces * 2)) };
+            let most = weights.iter().step_by(2).fold(f32::NEG_INFINITY, |most, &w| most.max(w));
+            let factor = |i: usize| exp(weights[2 * i] - most);
+            let total: f32 = (0..pieces).map(|i| factor(i) * weights[2 * i + 1]).sum();
+            out.fill(0.0);
+            for (i, values) in sums.chunks_exact(dim).enumerate() {
+                let share = factor(i) / total;
+                out.iter_mut().zip(values).for_each(|(to, value)| *to += share * value);
+            }
+        }
+    }
+}
+
+/// Numbers into a cache, in the cache's precision.
+unsafe fn store(row: &Row, from: &[f32], to: *mut u8) {
+    for (i, &value) in from.iter().enumerate() {
+        // SAFETY: `Row::check` saw that there is room
+        unsafe {
+            match row.stored {
+                Stored::F32 => *to.cast::<f32>().add(i) = value,
+                Stored::Bf16 => *to.cast::<u16>().add(i) = to_bf16(value),
+            }
+        }
+    }
+}

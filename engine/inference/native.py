@@ -1,0 +1,163 @@
+"""The model's decode step on a CPU without PyTorch: our Rust step, on the same weights and the same caches.
+
+PyTorch multiplies a matrix with one row at a fifth of the speed of memory; the native step reads weights about as fast
+as memory gives them. Long prompts are still PyTorch's, whose products of many rows are good.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import psutil
+import torch
+from torch import Tensor
+
+from engine.inference.arena import tensors_of
+from engine.inference.kv_cache import KVCache
+from engine.inference.stepper import ShouldStop, TorchStepper, never, refresh_state
+from engine.machine import cores
+from engine.model.config import windows
+from engine.model.gpt import GPT
+from rustbpe import CpuStep
+
+MOST_ROWS = CpuStep.MOST_ROWS
+_SHORT = 2 * MOST_ROWS  # tokens of one row that are read in a few native steps rather than by PyTorch
+_KINDS = {torch.float32: "f32", torch.bfloat16: "bf16", torch.int8: "int8"}
+_LAYER_NUMBERS = ("resid_lambdas", "x0_lambdas", "bigram_lambdas")
+_NUMBERS = ("smear_lambda", "backout_lambda")
+_NO_WINDOW = 1 << 40
+
+
+class NotNative(ValueError):
+    """The native step cannot take this model; the text says why, and PyTorch can."""
+
+
+class NativeStepper:
+    """Reads single tokens natively, for up to MOST_ROWS rows at once; all else with PyTorch. One thread at a time."""
+
+    def __init__(self, model: GPT, threads: int | None = None) -> None:
+        _check(model)
+        self.model, self._torch = model, TorchStepper(model)
+        tensors = dict(tensors_of(model))
+        rotary = {name: tensors.pop(name).float().squeeze(1).contiguous() for name in ("cos", "sin")}
+        numbers = _numbers(model, {name: tensors.pop(name) for name in (*_LAYER_NUMBERS, *_NUMBERS) if name in tensors})
+        held = {**tensors, **rotary}
+        self.threads = threads or decode_threads()
+        self._prefill_threads = max(torch.get_num_threads(), self.threads)
+        limits = [_NO_WINDOW if w is None else w for w in windows(model.config, model.architecture)]
+        try:
+            places = {name: _place(name, tensor) for name, tensor in held.items()}
+            self.core = CpuStep(places, numbers, limits, self.threads, held)
+        except ValueError as error:
+            raise NotNative(str(error)) from error
+        self._logits = torch.empty(MOST_ROWS, model.config.vocab_size)
+        self._pairs = model.architecture.smear or model.architecture.bigram
+
+    def cache(self, max_len: int, batch_size: int = 1) -> KVCache:
+        return self._torch.cache(max_len, batch_size)
+
+    def read(self, rows: Sequence[Sequence[int]], cache: KVCache, should_stop: ShouldStop = never) -> Tensor | None:
+        """Token ids, B rows of one length, into a cache of B rows: logits (B, V), or None if asked to stop."""
+        if len(rows[0]) == 1 and len(rows) <= MOST_ROWS:
+            logits = self._step([(ids[0], cache, i) for i, ids in enumerate(rows)], len(rows))
+            cache.advance(1)
+            cache.newest = [ids[0] for ids in rows]
+            return logits
+        if len(rows) == 1 and len(rows[0]) <= _SHORT:
+            return self._read_short(rows[0], cache)
+        with _torch_threads(self._prefill_threads):
+            refresh_state(self.model, cache)
+            return self._torch.read(rows, cache, should_stop)
+
+    def step(self, tokens: Sequence[int], caches: Sequence[KVCache]) -> Tensor:
+        """tokens[i] into caches[i], each of one row and at its own position: logits (len(tokens), V)."""
+        parts = []
+        for at in range(0, len(tokens), MOST_ROWS):
+            some = list(zip(tokens[at : at + MOST_ROWS], caches[at : at + MOST_ROWS], strict=True))
+            parts.append(self._step([(token, cache, 0) for token, cache in some], len(some)))
+            for token, cache in some:
+                cache.advance(1)
+                cache.newest = [token]
+            if len(tokens) > MOST_ROWS:
+                parts[-1] = parts[-1].clone()
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _read_short(self, ids: Sequence[int], cache: KVCache) -> Tensor:
+        """Neighbouring tokens of one row, several in a step, since each step reads all weights."""
+        for at in range(0, len(ids), MOST_ROWS):
+            some = ids[at : at + MOST_ROWS]
+            last = at + MOST_ROWS >= len(ids)
+            logits = self._step([(token, cache, 0) for token in some], 1 if last else 0)
+            cache.advance(len(some))
+            cache.newest = [some[-1]]
+        return logits
+
+    def _step(self, rows: Sequence[tuple[int, KVCache, int]], wanted: int) -> Tensor:
+        """One native step of (token, cache, row of that cache); entries with one cache and row are neighbours.
+
+        Logits (wanted, V) of the last `wanted` entries.
+        """
+        ahead: dict[tuple[int, int], int] = {}  # tokens of this step that a row has got already
+        entries, before = [], -1
+        for token, cache, row in rows:
+            place = ahead.get((id(cache), row), 0)
+            ahead[id(cache), row] = place + 1
+            position = cache.pos + place
+            if position >= cache.max_len:
+                raise ValueError(f"the cache holds {cache.max_len} tokens, {position + 1} are needed")
+            if self._pairs and position:
+                before = before if place else cache.newest[row]
+            k, v = cache.k[:, row], cache.v[:, row]  # (n_layer, K, max_len, D)
+            entries.append((token, position, k.data_ptr(), v.data_ptr(), k.stride(0), k.stride(1),
+                            before if self._pairs and position else -1))
+            before = token
+        bf16 = rows[0][1].k.dtype == torch.bfloat16
+        self.core.step(entries, bf16, len(rows) - wanted, self._logits.data_ptr())
+        return self._logits[:wanted]
+
+
+def decode_threads() -> int:
+    """LLMCONSOLE_THREADS, or the physical cores that this process may use: memory is what all of them share."""
+    return int(os.environ.get("LLMCONSOLE_THREADS", 0)) or max(1, min(psutil.cpu_count(logical=False) or 1, cores()))
+
+
+def _check(model: GPT) -> None:
+    if model.device.type != "cpu":
+        raise NotNative(f"the native step runs on the CPU, the model is on {model.device.type}")
+    if model.dtype not in (torch.float32, torch.bfloat16):
+        raise NotNative(f"the native step keeps float32 or bfloat16 caches, not {model.dtype}")
+
+
+def _place(name: str, tensor: Tensor) -> tuple[int, str, int, int]:
+    """Address, kind of number, rows, columns."""
+    if tensor.dtype not in _KINDS or not tensor.is_contiguous():
+        raise NotNative(f"{name} is stored as {tensor.dtype}, which the native step does not read")
+    rows, cols = (tensor.shape[0], 1) if tensor.dim() == 1 else tensor.shape
+    return tensor.data_ptr(), _KINDS[tensor.dtype], rows, cols
+
+
+def _numbers(model: GPT, scalars: dict[str, Tensor]) -> dict[str, float]:
+    """Shape and constants by name; scalars of a layer as name.layer."""
+    c, a = model.config, model.architecture
+    numbers: dict[str, float] = {
+        "n_layer": c.n_layer, "n_head": c.n_head, "n_kv_head": c.n_kv_head, "n_embd": c.n_embd,
+        "context": c.sequence_len, "vocab_size": c.vocab_size, "softcap": a.softcap, "qk_scale": a.qk_scale,
+        "gate_scale": a.gate_scale, "backout_layer": c.n_layer // 2}
+    for name, values in scalars.items():
+        if name in _NUMBERS:
+            numbers[name] = values.tolist()[0]
+        else:
+            numbers |= {f"{name}.{i}": value for i, value in enumerate(values.tolist())}
+    return numbers
+
+
+@contextmanager
+def _torch_threads(count: int) -> Iterator[None]:
+    """More threads for products of many rows. Between them one is best: idle ones would spin beside the native step."""
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(1)

@@ -1,0 +1,53 @@
+"""Weights in one byte: every row of a matrix as whole numbers from -127 to 127 and the size of one of them.
+
+Only weights are rounded. A prompt is read with the products of the model's own precision, for which the numbers are
+widened a matrix at a time; the native decode step multiplies them as they are.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from engine.inference.arena import Arena, room
+from engine.model.gpt import GPT
+from engine.model.layers import Linear
+
+_MOST = 127
+_SMALLEST = 1024  # weights: a gate of a few channels stays as it is
+
+
+class Int8Linear(nn.Module):
+    """y = x Wᵀ with `weight` (out, in) int8 and `scales` (out,) float32: W is their product, row by row."""
+
+    weight: Tensor
+    scales: Tensor
+
+    def __init__(self, weight: Tensor, scales: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight)
+        self.register_buffer("scales", scales)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight.to(x.dtype)) * self.scales.to(x.dtype)
+
+
+def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """weight (out, in) -> whole numbers (out, in) int8 and their scales (out,) float32."""
+    weight = weight.float()
+    scales = weight.abs().amax(dim=1) / _MOST
+    numbers = (weight / scales.clamp(min=torch.finfo(torch.float32).tiny)[:, None]).round()
+    return numbers.to(torch.int8), scales
+
+
+@torch.no_grad()
+def quantize(model: GPT) -> None:
+    """Replace the matrices of a model on the CPU by int8 ones, in memory with huge pages, one after the other."""
+    found = [(parent, name, child) for parent in list(model.modules()) for name, child in parent.named_children()
+             if isinstance(child, Linear) and child.weight.numel() >= _SMALLEST]
+    arena = Arena(sum(room(child.weight, torch.int8) + 4 * room(child.weight[:, 0], torch.int8)
+                      for _, _, child in found))
+    for parent, name, child in found:
+        numbers, scales = quantize_rows(child.weight)
+        setattr(parent, name, Int8Linear(arena.store(numbers, torch.int8), arena.store(scales, torch.float32)))
