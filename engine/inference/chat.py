@@ -33,6 +33,8 @@ from engine.train.checkpoint import load_model
 _SOURCES = {directory: source for source, directory in DIRECTORIES.items()}
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
+_GAPS = 64  # times between tokens that an answer's statistics keep
+
 
 @dataclass(frozen=True)
 class Stats:
@@ -46,6 +48,8 @@ class Stats:
     dropped_turns: int       # messages that did not fit into the context
     context_used: int
     context: int
+    p95_ms: float            # 19 of 20 tokens came within this time after the one before
+    gaps_ms: tuple[float, ...]  # time before each token after the first; of long answers the slowest of each stretch
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -66,11 +70,13 @@ class Chat:
         """Answer the conversation, piece by piece. Raises ConversationError or ContextFull before the first piece."""
         begin = first = last = time.perf_counter()
         prompt = fit_prompt(self.tokenizer, messages, self.context, max_tokens)
-        stream, count, ended = AnswerStream(self.tokenizer), 0, False
+        stream, count, ended, gaps = AnswerStream(self.tokenizer), 0, False, list[float]()
         for (token,), _ in self.engine.generate(prompt.ids, max_tokens=max_tokens, should_stop=should_stop,
                                                 **asdict(sampling)):
-            last = time.perf_counter()
-            first = last if not count else first
+            now = time.perf_counter()
+            if last != begin:
+                gaps.append(1000 * (now - last))
+            last, first = now, now if not count else first
             ended = self.engine.special.ends(token)
             if not ended:
                 count += 1
@@ -81,7 +87,8 @@ class Chat:
         finish = finish_of(ended, count, self.engine.room(len(prompt.ids), max_tokens), max_tokens)
         steps = count - 1 + ended  # those after the first
         stats = Stats(1000 * (first - begin), steps / (last - first) if last > first else 0.0, len(prompt.ids), count,
-                      time.perf_counter() - begin, prompt.dropped_turns, len(prompt.ids) + count, self.context)
+                      time.perf_counter() - begin, prompt.dropped_turns, len(prompt.ids) + count, self.context,
+                      sorted(gaps)[int(0.95 * len(gaps))] if gaps else 0.0, _stretches(gaps))
         return finish, stats
 
 
@@ -104,6 +111,12 @@ def load_chat(folder: Path, step: int, tokenizer_dir: Path, device: str = "auto"
     chat = Chat(_stored_in(model, chosen), tokenizer)
     release_memory()  # the file's copy of the weights, and the float32 ones
     return chat
+
+
+def _stretches(gaps: list[float]) -> tuple[float, ...]:
+    """At most _GAPS of them: where there are more, the slowest of each stretch of equal length."""
+    step = max(-(-len(gaps) // _GAPS), 1)
+    return tuple(round(max(gaps[i : i + step]), 2) for i in range(0, len(gaps), step))
 
 
 def describe(chat: Chat, folder: Path, step: int, name: str | None) -> dict[str, Any]:

@@ -12,7 +12,7 @@ Events:
   {"event":"token","id","text"}                 answer text, whole characters, one or more tokens
   {"event":"tool","id","phase":"input"|"output","text"}   what the calculator was asked, and what it replied
   {"event":"done","id","finish":"stop"|"length"|"cancelled"|"context","stats":{ttft_ms,tok_per_s,prompt_tokens,
-   completion_tokens,seconds,dropped_turns,context_used,context}}
+   completion_tokens,seconds,dropped_turns,context_used,context,p95_ms,gaps_ms:[...]}}
   {"event":"unloaded"}
   {"event":"error","id"?,"code","message","next"}   the worker goes on. Codes: bad_request, no_model, messages, context,
    checkpoint, tokenizer, device, internal

@@ -20,6 +20,7 @@ import pytest
 
 from engine.inference.chat_worker import Worker
 from engine.inference.protocol import Channel, Load
+from engine.train import manifest
 
 ROOT = Path(__file__).parents[3]
 HELLO = [{"role": "user", "content": "hello"}]
@@ -110,8 +111,8 @@ def models(tmp_path_factory: pytest.TempPathFactory, save_chain) -> tuple[Path, 
     paths: tuple[Path, Path] = save_chain(base, SCRIPT, script)
     save_chain(base, LOOP, b"ab", context=20_000)
     save_chain(base, WRONG, b"x")
-    manifest = paths[0] / f"manifest_{WRONG:06d}.json"
-    manifest.write_text(manifest.read_text().replace('"tokenizer_sha256": "', '"tokenizer_sha256": "f00'))
+    written = manifest.read_manifest(paths[0], WRONG)
+    manifest.write(paths[0], WRONG, written["source"], written["files"], "f00" + written["tokenizer_sha256"])
     return paths
 
 
