@@ -1,5 +1,6 @@
 from collections.abc import Callable, Iterable, Sequence
 from os import PathLike
+from typing import Literal, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -38,9 +39,25 @@ class Tokenizer:
     def get_mergeable_ranks(self) -> list[tuple[bytes, int]]: ...
     def encode(self, text: str) -> list[int]: ...
     def batch_encode(self, texts: list[str]) -> list[list[int]]: ...
+    @overload
     def encode_flat(
-        self, texts: list[str], before: Sequence[int] = (), after: Sequence[int] = (), threads: int | None = None
+        self,
+        texts: list[str],
+        before: Sequence[int] = (),
+        after: Sequence[int] = (),
+        threads: int | None = None,
+        small: Literal[False] = False,
     ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]: ...
+    @overload
+    def encode_flat(
+        self,
+        texts: list[str],
+        before: Sequence[int] = (),
+        after: Sequence[int] = (),
+        threads: int | None = None,
+        *,
+        small: Literal[True],
+    ) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.int64]]: ...
     def decode(self, ids: list[int]) -> str: ...
 
 class CpuStep:

@@ -9,7 +9,8 @@ use std::hint::black_box;
 
 use foldhash::HashMap;
 
-use crate::key::{EMPTY, Key, MAX_LEN};
+use crate::key::{EMPTY, Key};
+use crate::pages;
 use crate::parallel::{Queue, share};
 use crate::split::{SplitError, Splitter};
 
@@ -21,14 +22,13 @@ const BATCH: usize = 48;
 pub struct ChunkCounts {
     /// One per thread. Until `finish`, a chunk may be in several.
     tables: Vec<Table>,
-    seed: u64,
 }
 
 impl ChunkCounts {
     /// Counts on `threads` threads.
     pub fn new(threads: usize) -> Self {
         let seed = RandomState::new().hash_one(0);
-        Self { tables: (0..threads.max(1)).map(|_| Table::new(seed)).collect(), seed }
+        Self { tables: (0..threads.max(1)).map(|_| Table::new(seed)).collect() }
     }
 
     /// Splits `texts` and adds their chunks.
@@ -51,8 +51,8 @@ impl ChunkCounts {
         if parts == 1 {
             return FinishedCounts { tables: self.tables };
         }
-        // Another seed: chunks come in the order of the old hashes, and in a table by the same ones they would pile up.
-        let seed = self.seed.wrapping_add(1);
+        // A new seed: chunks come in the order of the old hashes, and in a table by the same ones they would pile up.
+        let seed = RandomState::new().hash_one(1);
         let mut merged: Vec<Table> = (0..parts).map(|_| Table::new(seed)).collect();
         share(parts, &mut merged, |table, queue| {
             while let Some(part) = queue.take() {
@@ -108,31 +108,25 @@ impl Table {
     }
 
     fn add_text(&mut self, splitter: &Splitter, text: &str) -> Result<(), SplitError> {
-        let mut batch = [(EMPTY, 0, 1); BATCH];
-        let mut waiting = 0;
-        splitter.for_each_chunk(text, |start, end| {
-            if end - start > MAX_LEN {
-                return self.add_long(&text.as_bytes()[start..end], 1);
-            }
-            let key = Key::new(text.as_bytes(), start, end);
-            batch[waiting] = (key, key.hash(self.seed), 1);
-            waiting += 1;
-            if waiting == BATCH {
-                self.add_batch(&batch);
-                waiting = 0;
-            }
-        })?;
-        self.add_batch(&batch[..waiting]);
-        Ok(())
+        let bytes = text.as_bytes();
+        let mut batch = Vec::new();
+        splitter.for_each_batch(text, |spans| {
+            batch.clear();
+            batch.extend(spans.iter().map(|&(start, end)| {
+                let key = Key::new(bytes, start, end);
+                (key, key.hash(self.seed), 1)
+            }));
+            self.add_batch(&batch, |table, i| table.add_long(&bytes[spans[i].0..spans[i].1], 1));
+        })
     }
 
-    /// Adds (chunk, hash, times) of each.
+    /// Adds (chunk, hash, times) of each; of chunks that no key holds, leaves the adding to `add_long`.
     #[inline(always)]
-    fn add_batch(&mut self, batch: &[(Key, u64, u64)]) {
+    fn add_batch(&mut self, batch: &[(Key, u64, u64)], mut add_long: impl FnMut(&mut Self, usize)) {
         let touched = batch.iter().fold(0, |sum, (_, hash, _)| sum ^ self.slots[self.home(*hash)].count);
         black_box(touched);
-        for &(key, hash, times) in batch {
-            self.add(key, hash, times);
+        for (i, &(key, hash, times)) in batch.iter().enumerate() {
+            if key.is_long() { add_long(self, i) } else { self.add(key, hash, times) }
         }
     }
 
@@ -142,11 +136,24 @@ impl Table {
 
     #[inline(always)]
     fn add(&mut self, key: Key, hash: u64, times: u64) {
-        let mut at = self.home(hash);
+        let at = self.home(hash);
+        if self.slots[at].key == key {
+            self.slots[at].count += times;
+            return;
+        }
+        self.add_behind(at, key, times);
+    }
+
+    /// Adds a chunk that is not where its hash says.
+    #[inline(never)]
+    fn add_behind(&mut self, home: usize, key: Key, times: u64) {
+        let mut at = home;
         loop {
             let slot = &mut self.slots[at];
             if slot.key == key {
                 slot.count += times;
+                // At its home it is found faster the next time; what stood there is found from its own home.
+                self.slots.swap(at, home);
                 return;
             }
             if slot.key.is_empty() {
@@ -163,7 +170,7 @@ impl Table {
 
     #[cold]
     fn grow(&mut self) {
-        let larger = vec![Slot { key: EMPTY, count: 0 }; self.slots.len() * 2];
+        let larger = pages::filled(Slot { key: EMPTY, count: 0 }, self.slots.len() * 2);
         let old = std::mem::replace(&mut self.slots, larger);
         self.shift -= 1;
         self.used = 0;
@@ -195,11 +202,11 @@ impl Table {
                 waiting += 1;
             }
             if waiting == BATCH {
-                self.add_batch(&batch);
+                self.add_batch(&batch, |_, _| ());
                 waiting = 0;
             }
         }
-        self.add_batch(&batch[..waiting]);
+        self.add_batch(&batch[..waiting], |_, _| ());
         for (chunk, &count) in &other.long {
             if belongs(foldhash::fast::FixedState::with_seed(self.seed).hash_one(chunk)) {
                 self.add_long(chunk, count);

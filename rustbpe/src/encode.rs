@@ -3,9 +3,9 @@
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, PoisonError};
 
-use crate::cache::{BATCH, Cache};
-use crate::key::{EMPTY, MAX_LEN};
+use crate::cache::Cache;
 use crate::merge::{Merges, VocabularyError};
+use crate::pages;
 use crate::parallel::share;
 use crate::split::{SplitError, Splitter};
 use crate::{BYTES, Pair};
@@ -26,16 +26,19 @@ pub struct Model {
     idle: Mutex<Vec<Cache>>,
 }
 
-/// Ids of the texts of one share, and where each text ends in them.
-type Share = (Vec<u32>, Vec<usize>);
-
 /// The ids of many texts in a row.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Flat {
-    /// In order; how they are cut has no meaning.
-    pub parts: Vec<Vec<u32>>,
+    pub ids: Vec<u32>,
     /// Where each text ends in the row.
     pub ends: Vec<usize>,
+}
+
+impl Flat {
+    /// For texts of `bytes` bytes: what ordinary text takes, with some room to spare.
+    fn with_capacity(bytes: usize, texts: usize) -> Self {
+        Self { ids: pages::with_capacity(bytes / 3 + texts), ends: Vec::with_capacity(texts) }
+    }
 }
 
 impl Model {
@@ -71,6 +74,12 @@ impl Model {
         after: &[u32],
         threads: usize,
     ) -> Result<Flat, SplitError> {
+        if threads <= 1 {
+            let mut cache = self.take_cache();
+            let outcome = self.encode_share(&self.splitter, &mut cache, texts, before, after);
+            self.give_back(cache);
+            return outcome;
+        }
         let shares = cut_shares(texts);
         let mut caches: Vec<Cache> = (0..threads.clamp(1, shares.len().max(1))).map(|_| self.take_cache()).collect();
         let outcome = share(shares.len(), &mut caches, |cache, queue| {
@@ -82,15 +91,14 @@ impl Model {
             Ok(done)
         });
         caches.into_iter().for_each(|cache| self.give_back(cache));
-        let mut parts: Vec<(usize, Share)> =
+        let mut parts: Vec<(usize, Flat)> =
             outcome.into_iter().collect::<Result<Vec<_>, SplitError>>()?.into_iter().flatten().collect();
         parts.sort_unstable_by_key(|(number, _)| *number);
-        let mut flat = Flat::default();
-        let mut total = 0;
-        for (_, (ids, ends)) in parts {
-            flat.ends.extend(ends.iter().map(|end| total + end));
-            total += ids.len();
-            flat.parts.push(ids);
+        let total = parts.iter().map(|(_, part)| part.ids.len()).sum();
+        let mut flat = Flat { ids: pages::with_capacity(total), ends: Vec::with_capacity(texts.len()) };
+        for (_, part) in parts {
+            flat.ends.extend(part.ends.iter().map(|end| flat.ids.len() + end));
+            flat.ids.extend_from_slice(&part.ids);
         }
         Ok(flat)
     }
@@ -102,16 +110,15 @@ impl Model {
         texts: &[&str],
         before: &[u32],
         after: &[u32],
-    ) -> Result<Share, SplitError> {
-        let mut ids = Vec::with_capacity(texts.iter().map(|text| text.len() / 3 + before.len() + after.len()).sum());
-        let mut ends = Vec::with_capacity(texts.len());
+    ) -> Result<Flat, SplitError> {
+        let mut flat = Flat::with_capacity(texts.iter().map(|text| text.len()).sum(), texts.len());
         for text in texts {
-            ids.extend_from_slice(before);
-            self.encode_with(splitter, cache, text, &mut ids)?;
-            ids.extend_from_slice(after);
-            ends.push(ids.len());
+            flat.ids.extend_from_slice(before);
+            self.encode_with(splitter, cache, text, &mut flat.ids)?;
+            flat.ids.extend_from_slice(after);
+            flat.ends.push(flat.ids.len());
         }
-        Ok((ids, ends))
+        Ok(flat)
     }
 
     fn encode_with(
@@ -124,24 +131,7 @@ impl Model {
         if cache.is_full() {
             cache.clone_from(&self.fresh);
         }
-        let mut batch = [(EMPTY, 0); BATCH];
-        let mut waiting = 0;
-        splitter.for_each_chunk(text, |start, end| {
-            let is_long = end - start > MAX_LEN;
-            if !is_long {
-                batch[waiting] = cache.key(text.as_bytes(), start, end);
-                waiting += 1;
-            }
-            if is_long || waiting == BATCH {
-                cache.encode_batch(&batch[..waiting], &self.merges, out);
-                waiting = 0;
-            }
-            if is_long {
-                cache.encode_long(&text.as_bytes()[start..end], &self.merges, out);
-            }
-        })?;
-        cache.encode_batch(&batch[..waiting], &self.merges, out);
-        Ok(())
+        splitter.for_each_batch(text, |spans| cache.encode_batch(text.as_bytes(), spans, &self.merges, out))
     }
 
     fn take_cache(&self) -> Cache {
@@ -215,7 +205,7 @@ mod tests {
             texts.iter().flat_map(|t| [vec![7], m.encode(t).unwrap(), vec![8, 9]].concat()).collect();
         for threads in 1..4 {
             let flat = m.encode_batch(&texts, &[7], &[8, 9], threads).unwrap();
-            assert_eq!(flat.parts.concat(), expected);
+            assert_eq!(flat.ids, expected);
             assert_eq!(flat.ends.len(), texts.len());
             assert_eq!(flat.ends.last(), Some(&expected.len()));
         }

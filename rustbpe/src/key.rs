@@ -12,20 +12,41 @@ pub struct Key {
 
 pub const EMPTY: Key = Key { low: 0, high: 0 };
 
+/// The first bytes of a word, by how many they are; of more than `MAX_LEN`, none.
+const MASKS: [u128; MAX_LEN + 2] = {
+    let (mut masks, mut len) = ([0; MAX_LEN + 2], 0);
+    while len <= MAX_LEN {
+        masks[len] = (1 << (8 * len)) - 1;
+        len += 1;
+    }
+    masks
+};
+
+/// The last bytes of a text, fewer than sixteen.
+#[cold]
+fn last_bytes(rest: &[u8]) -> u128 {
+    let mut sixteen = [0; 16];
+    sixteen[..rest.len()].copy_from_slice(rest);
+    u128::from_le_bytes(sixteen)
+}
+
 impl Key {
-    /// The key of `text[start..end]`, which is 1 to `MAX_LEN` bytes long.
+    /// The key of `text[start..end]`; of more than `MAX_LEN` bytes, one that no other chunk has.
     #[inline(always)]
     pub fn new(text: &[u8], start: usize, end: usize) -> Self {
-        let len = end - start;
+        let len = (end - start).min(MAX_LEN + 1);
         let bytes = match text.get(start..).and_then(|rest| rest.first_chunk::<16>()) {
-            Some(sixteen) => u128::from_le_bytes(*sixteen) & ((1 << (8 * len)) - 1),
-            None => {
-                let mut sixteen = [0; 16];
-                sixteen[..len].copy_from_slice(&text[start..end]);
-                u128::from_le_bytes(sixteen)
-            }
+            Some(sixteen) => u128::from_le_bytes(*sixteen),
+            None => last_bytes(&text[start..]),
         };
+        let bytes = bytes & MASKS[len];
         Self { low: bytes as u64, high: (bytes >> 64) as u64 | (len as u64) << 56 }
+    }
+
+    /// Whether the chunk is too long to be in its key.
+    #[inline(always)]
+    pub fn is_long(self) -> bool {
+        self.high >> 56 > MAX_LEN as u64
     }
 
     pub fn is_empty(self) -> bool {
@@ -38,11 +59,11 @@ impl Key {
         (all.to_le_bytes(), (self.high >> 56) as usize)
     }
 
-    /// Good in its high bits. `seed` is different in every table, so that no text can be made to collide.
+    /// Good in all its bits. `seed` is different in every table, so that no text can be made to collide.
     #[inline(always)]
     pub fn hash(self, seed: u64) -> u64 {
         let product = u128::from(self.low ^ seed) * u128::from(self.high ^ 0x9E37_79B9_7F4A_7C15);
-        ((product as u64) ^ (product >> 64) as u64).wrapping_mul(0xD6E8_FEB8_6659_FD93)
+        (product as u64) ^ (product >> 64) as u64
     }
 }
 

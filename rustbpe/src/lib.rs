@@ -2,15 +2,15 @@
 //!
 //! The core is plain Rust, each file one idea, in the order the data takes:
 //!
-//! - `split` cuts a text into chunks that no merge may cross: `scan` by hand, with the character `classes`, where the
-//!   pattern is a known one, else a regex engine;
+//! - `split` cuts a text into chunks that no merge may cross: where the pattern is a known one, `sweep` by hand, 64 bytes
+//!   in a step with bit `masks`, and `scan` chunk by chunk with the character `classes`; else a regex engine;
 //! - `count` counts equal chunks over many texts, on several threads, by their `key`;
 //! - `train` learns merges from the counted chunks, which `words` holds;
 //! - `blocks` reads text files piece by piece;
 //! - `encode` turns texts into ids: `merge` one chunk, `cache` remembers it.
 //!
-//! `parallel` spreads work over the cores. `python` is the only file that knows of Python. No input makes this crate
-//! panic.
+//! `parallel` spreads work over the cores, `pages` asks for memory in large pages. `python` and `cpu_step` are the only
+//! parts that know of Python. No input makes this crate panic.
 
 pub mod blocks;
 mod cache;
@@ -18,10 +18,13 @@ mod classes;
 pub mod count;
 pub mod encode;
 mod key;
+mod masks;
 pub mod merge;
+mod pages;
 pub mod parallel;
 mod scan;
 pub mod split;
+mod sweep;
 pub mod train;
 pub mod words;
 

@@ -1,4 +1,5 @@
-//! The two split patterns that everybody uses, by hand: one pass over the bytes, no regex engine, no step back.
+//! The two split patterns that everybody uses, by hand, a chunk at a time: no regex engine, no step back. Nearly all of a
+//! text is cut by `sweep`, by the same rules; what is here says them in full.
 //!
 //! ```text
 //! '(?i:[sdmt]|ll|ve|re) | [^\r\n\p{L}\p{N}]?+\p{L}+ | \p{N}{1,digits} | ?[^\s\p{L}\p{N}]++[\r\n]*
@@ -21,7 +22,7 @@ pub struct Scanner {
     /// By byte, `LONG` from 0x80 on.
     ascii: [u8; 256],
     /// Longest chunk of digits.
-    digits: usize,
+    pub(crate) digits: usize,
 }
 
 impl Scanner {
@@ -61,7 +62,7 @@ impl Scanner {
 
     /// Class of the character at `at`, and where the next one is. Behind the end: a class that is none.
     #[inline(always)]
-    fn class_at(&self, text: &[u8], at: usize) -> (u8, usize) {
+    pub(crate) fn class_at(&self, text: &[u8], at: usize) -> (u8, usize) {
         match text.get(at) {
             None => (u8::MAX, at),
             Some(&byte) => match self.ascii[byte as usize] {
@@ -84,13 +85,10 @@ impl Scanner {
 
     #[inline(always)]
     fn letters(&self, text: &[u8], mut at: usize) -> usize {
-        loop {
-            at += ascii_letters(text, at);
-            match self.class_at(text, at) {
-                (LETTER, next) => at = next,
-                _ => return at,
-            }
+        while let (LETTER, next) = self.class_at(text, at) {
+            at = next;
         }
+        at
     }
 
     fn numbers(&self, text: &[u8], mut at: usize) -> usize {
@@ -133,7 +131,7 @@ impl Scanner {
 }
 
 /// Where one of the endings of `'(?i:[sdmt]|ll|ve|re)` ends, if one starts at `at`. U+017F is a small s, too.
-fn contraction(text: &[u8], at: usize) -> Option<usize> {
+pub(crate) fn contraction(text: &[u8], at: usize) -> Option<usize> {
     let first = text.get(at)?;
     let second = text.get(at + 1).copied().unwrap_or(0);
     match (first | 0x20, second | 0x20) {
@@ -144,27 +142,4 @@ fn contraction(text: &[u8], at: usize) -> Option<usize> {
         _ if (*first, second) == (0xC5, 0xBF) => Some(at + 2),
         _ => None,
     }
-}
-
-/// How many ASCII letters stand at `at`, eight looked at in one step.
-#[inline(always)]
-fn ascii_letters(text: &[u8], mut at: usize) -> usize {
-    const ONES: u64 = u64::MAX / 255;
-    const HIGH: u64 = ONES * 0x80;
-    let start = at;
-    while let Some(eight) = text.get(at..).and_then(|rest| rest.first_chunk()) {
-        let bytes = u64::from_le_bytes(*eight);
-        let lower = (bytes | (ONES * 0x20)) & !HIGH;
-        let from_a = lower + ONES * (0x80 - b'a' as u64);
-        let above_z = lower + ONES * (0x7F - b'z' as u64);
-        let others = !(from_a & !above_z & !bytes) & HIGH;
-        if others != 0 {
-            return at - start + others.trailing_zeros() as usize / 8;
-        }
-        at += 8;
-    }
-    while text.get(at).is_some_and(u8::is_ascii_alphabetic) {
-        at += 1;
-    }
-    at - start
 }

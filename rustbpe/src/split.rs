@@ -7,6 +7,7 @@ use std::fmt;
 use fancy_regex::Regex;
 
 use crate::scan::Scanner;
+use crate::sweep::{BATCH, Span};
 
 /// What GPT-4 splits by; used when the caller gives no pattern.
 pub const GPT4_PATTERN: &str = concat!(
@@ -85,26 +86,24 @@ impl Splitter {
         &self.pattern
     }
 
-    /// Calls `visit` with start and end of every chunk in order. Text between two matches belongs to no chunk; the
-    /// patterns that we use match everything.
-    #[inline(always)]
-    pub fn for_each_chunk(&self, text: &str, mut visit: impl FnMut(usize, usize)) -> Result<(), SplitError> {
+    /// Gives `visit` start and end of every chunk in order, many at a time. Text between two matches belongs to no chunk;
+    /// the patterns that we use match everything.
+    pub fn for_each_batch(&self, text: &str, mut visit: impl FnMut(&[Span])) -> Result<(), SplitError> {
         match &self.how {
-            How::Scan(scanner) => {
-                let mut start = 0;
-                while start < text.len() {
-                    let end = scanner.chunk_end(text, start);
-                    visit(start, end);
-                    start = end;
-                }
-            }
+            How::Scan(scanner) => scanner.for_each_batch(text, visit),
             How::Search(regex) => {
+                let mut batch = Vec::with_capacity(BATCH);
                 for found in regex.find_iter(text) {
                     let found = found.map_err(|e| SplitError::Text(e.to_string()))?;
                     if found.start() < found.end() {
-                        visit(found.start(), found.end());
+                        batch.push((found.start(), found.end()));
+                    }
+                    if batch.len() == BATCH {
+                        visit(&batch);
+                        batch.clear();
                     }
                 }
+                visit(&batch);
             }
         }
         Ok(())
@@ -117,7 +116,9 @@ mod tests {
 
     fn chunks_by<'t>(splitter: &Splitter, text: &'t str) -> Vec<&'t str> {
         let mut found = Vec::new();
-        splitter.for_each_chunk(text, |start, end| found.push(&text[start..end])).unwrap();
+        splitter
+            .for_each_batch(text, |batch| found.extend(batch.iter().map(|&(start, end)| &text[start..end])))
+            .unwrap();
         found
     }
 
@@ -262,7 +263,7 @@ mod tests {
     #[test]
     fn a_runaway_pattern_is_an_error() {
         let splitter = Splitter::new(r"(?:(?=a)a|a)*b(?<=c)").unwrap();
-        let outcome = splitter.for_each_chunk(&"a".repeat(40_000), |_, _| {});
+        let outcome = splitter.for_each_batch(&"a".repeat(40_000), |_| {});
         assert!(matches!(outcome, Err(SplitError::Text(_))));
     }
 }

@@ -14,8 +14,8 @@ use std::collections::BinaryHeap;
 
 use foldhash::HashMap;
 
-use crate::Pair;
 use crate::words::{GAP, TooLarge, Words};
+use crate::{BYTES, Pair};
 
 /// Highest count first; of equals, the smallest pair. The last is the number of the pair's list of places.
 type HeapEntry = (u64, Reverse<Pair>, u32);
@@ -47,41 +47,48 @@ pub fn learn_merges<E>(words: Words, limit: u32, mut tick: impl FnMut(u32) -> Re
 
 impl Trainer {
     fn new(words: Words, limit: u32) -> Self {
-        let mut total = 0;
-        words.for_each_pair(|_, _, weight| total += weight);
-        // Word frequencies fall off such that the last merge's count is some multiple of this.
-        let floor = total / (u64::from(limit) + 1) / FLOOR_DIVISOR;
         let mut trainer = Self {
             words,
             heap: BinaryHeap::new(),
             lists: Vec::new(),
             left: Side::default(),
             right: Side::default(),
-            floor,
+            floor: 0,
         };
-        trainer.list_pairs();
+        let mut counts = trainer.count_pairs();
+        let total: u64 = counts.entries().map(|(_, entry)| entry.0).sum();
+        // Word frequencies fall off such that the last merge's count is some multiple of this.
+        trainer.floor = total / (u64::from(limit) + 1) / FLOOR_DIVISOR;
+        trainer.list_pairs(&mut counts);
         trainer
     }
 
-    /// Counts all pairs anew and lists the places of those at or above the floor.
-    fn list_pairs(&mut self) {
-        let mut counts: HashMap<Pair, (u64, u32)> = HashMap::default();
+    /// How often each pair occurs, and at how many places.
+    fn count_pairs(&self) -> PairTable {
+        let mut counts = PairTable::default();
         self.words.for_each_pair(|_, pair, weight| {
-            let entry = counts.entry(pair).or_default();
+            let entry = counts.entry(pair);
             *entry = (entry.0 + weight, entry.1 + 1);
         });
-        counts.retain(|_, (count, _)| *count >= self.floor.max(1));
+        counts
+    }
+
+    /// Lists the places of all pairs at or above the floor.
+    fn list_pairs(&mut self, counts: &mut PairTable) {
         self.lists.clear();
         self.heap.clear();
-        for (&pair, entry) in &mut counts {
-            let number = self.lists.len() as u32;
-            self.heap.push((entry.0, Reverse(pair), number));
-            self.lists.push(Vec::with_capacity(entry.1 as usize));
-            entry.1 = number;
+        for (pair, entry) in counts.entries() {
+            let &mut (count, places) = entry;
+            entry.1 = NO_LIST;
+            if places > 0 && count >= self.floor {
+                entry.1 = self.lists.len() as u32;
+                self.heap.push((count, Reverse(pair), entry.1));
+                self.lists.push(Vec::with_capacity(places as usize));
+            }
         }
         self.words.for_each_pair(|place, pair, _| {
-            if let Some(&(_, number)) = counts.get(&pair) {
-                self.lists[number as usize].push(place);
+            if let Some(list) = self.lists.get_mut(counts.entry(pair).1 as usize) {
+                list.push(place);
             }
         });
     }
@@ -94,7 +101,8 @@ impl Trainer {
                     return None;
                 }
                 self.floor /= 8;
-                self.list_pairs();
+                let mut counts = self.count_pairs();
+                self.list_pairs(&mut counts);
                 continue;
             };
             let mut places = std::mem::take(&mut self.lists[number as usize]);
@@ -111,15 +119,19 @@ impl Trainer {
         }
     }
 
-    /// Drops the places where the pair no longer is.
+    /// Drops the places where the pair no longer is. Whether it is at a place, the processor could not guess, so nothing
+    /// here depends on it but a number.
     fn recount(&self, pair: Pair, places: &mut Vec<u32>) -> u64 {
         let length = self.words.length(pair.0);
-        let mut count = 0;
-        places.retain(|&place| {
+        let (mut count, mut kept) = (0, 0);
+        for i in 0..places.len() {
+            let place = places[i];
             let weight = self.words.weight_at(place, pair, length);
             count += weight;
-            weight > 0
-        });
+            places[kept] = place;
+            kept += usize::from(weight > 0);
+        }
+        places.truncate(kept);
         count
     }
 
@@ -177,7 +189,6 @@ impl Side {
         lists: &mut Vec<Vec<u32>>,
         pair: impl Fn(u32) -> Pair,
     ) {
-        const NO_LIST: u32 = u32::MAX;
         for &neighbour in &self.seen {
             let (count, times) = &mut self.counts[neighbour as usize];
             if *count < floor {
@@ -200,11 +211,43 @@ impl Side {
     }
 }
 
+/// A count and a number for each pair; those of two bytes, which are all pairs at first, are found without hashing.
+struct PairTable {
+    of_bytes: Vec<(u64, u32)>,
+    others: HashMap<Pair, (u64, u32)>,
+}
+
+impl Default for PairTable {
+    fn default() -> Self {
+        Self { of_bytes: vec![(0, 0); (BYTES * BYTES) as usize], others: HashMap::default() }
+    }
+}
+
+impl PairTable {
+    #[inline(always)]
+    fn entry(&mut self, pair: Pair) -> &mut (u64, u32) {
+        if pair.0 < BYTES && pair.1 < BYTES {
+            &mut self.of_bytes[(pair.0 * BYTES + pair.1) as usize]
+        } else {
+            self.others.entry(pair).or_default()
+        }
+    }
+
+    fn entries(&mut self) -> impl Iterator<Item = (Pair, &mut (u64, u32))> {
+        let of_bytes = self.of_bytes.iter_mut().zip(0..).map(|(entry, i)| ((i / BYTES, i % BYTES), entry));
+        of_bytes.chain(self.others.iter_mut().map(|(&pair, entry)| (pair, entry)))
+    }
+}
+
 const FLOOR_DIVISOR: u64 = 16;
+/// In place of the number of a list.
+const NO_LIST: u32 = u32::MAX;
 
 /// All chunks of a text as words for training.
-pub fn words_of(for_each: impl FnOnce(&mut dyn FnMut(&[u8], u64))) -> Result<Words, TooLarge> {
-    let (mut words, mut outcome) = (Words::default(), Ok(()));
+pub fn words_of(for_each: impl Fn(&mut dyn FnMut(&[u8], u64))) -> Result<Words, TooLarge> {
+    let mut bytes = 0;
+    for_each(&mut |chunk, _| bytes += chunk.len() + 1);
+    let (mut words, mut outcome) = (Words::with_capacity(bytes), Ok(()));
     for_each(&mut |chunk, times| outcome = outcome.and_then(|()| words.push(chunk, times)));
     outcome.map(|()| words)
 }

@@ -11,7 +11,7 @@
 
 use foldhash::HashMap;
 
-use crate::{BYTES, Pair};
+use crate::{BYTES, Pair, pages};
 
 /// The token of the cells between words.
 pub const GAP: u32 = u32::MAX;
@@ -38,14 +38,14 @@ pub struct Words {
     lengths: Vec<u32>,
 }
 
-impl Default for Words {
-    fn default() -> Self {
-        let cells = vec![Cell { token: GAP, weight: 0 }];
-        Self { cells, weights: Vec::new(), weight_places: HashMap::default(), lengths: vec![1; BYTES as usize] }
-    }
-}
-
 impl Words {
+    /// None, and room for some of `bytes` bytes together, a gap behind each counted as one.
+    pub fn with_capacity(bytes: usize) -> Self {
+        let mut cells = pages::with_capacity(bytes + 1);
+        cells.push(Cell { token: GAP, weight: 0 });
+        Self { cells, weights: vec![0], weight_places: HashMap::default(), lengths: vec![1; BYTES as usize] }
+    }
+
     /// Adds a word that occurs `times` times. One of a single byte has no pair and is left out.
     pub fn push(&mut self, word: &[u8], times: u64) -> Result<(), TooLarge> {
         if word.len() < 2 {
@@ -82,10 +82,8 @@ impl Words {
     #[inline(always)]
     pub fn weight_at(&self, place: u32, pair: Pair, left_length: u32) -> u64 {
         let Cell { token, weight } = self.cells[place as usize];
-        if token != pair.0 || self.cells[(place + left_length) as usize].token != pair.1 {
-            return 0;
-        }
-        self.weights[weight as usize]
+        let right = self.cells[(place + left_length) as usize].token;
+        self.weights[weight as usize] * u64::from((token == pair.0) & (right == pair.1))
     }
 
     pub fn length(&self, token: u32) -> u32 {

@@ -1,0 +1,34 @@
+//! Memory for large tables in large pages: a table that is looked into at random places costs the processor one search
+//! for the page per look, and far fewer when a page has two megabytes.
+
+/// Bytes from which on it is worth it.
+#[cfg(target_os = "linux")]
+const LARGE: usize = 4 << 20;
+
+/// An empty vector with room for `len` elements.
+pub fn with_capacity<T>(len: usize) -> Vec<T> {
+    let memory = Vec::<T>::with_capacity(len);
+    #[cfg(target_os = "linux")]
+    advise(memory.as_ptr().cast::<u8>(), len * size_of::<T>());
+    memory
+}
+
+/// `len` times the same.
+pub fn filled<T: Clone>(element: T, len: usize) -> Vec<T> {
+    let mut table = with_capacity(len);
+    table.resize(len, element);
+    table
+}
+
+#[cfg(target_os = "linux")]
+fn advise(start: *const u8, bytes: usize) {
+    if bytes < LARGE {
+        return;
+    }
+    let page = LARGE / 2;
+    let skip = start.align_offset(page).min(bytes);
+    let whole = (bytes - skip) / page * page;
+    // SAFETY: a whole number of pages, all of them ours; the advice changes nothing that can be seen, and a kernel that
+    // does not take it is as good.
+    unsafe { libc::madvise(start.add(skip).cast_mut().cast(), whole, libc::MADV_HUGEPAGE) };
+}
