@@ -123,7 +123,7 @@ def _text(value: Any) -> str:
 
 def coerce(option: Option, value: Any) -> Any:
     """`value` in the option's type, within its choices and bounds, or ConfigError naming the flag."""
-    if option.optional and (value is None or (isinstance(value, str) and value.lower() in ("none", ""))):
+    if option.optional and (value is None or (isinstance(value, str) and value.lower() in ("none", "auto", ""))):
         return None
     typed = _typed(option, value)
     if option.unset is not None and not isinstance(typed, str) and typed == option.unset:

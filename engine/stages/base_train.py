@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -11,95 +12,189 @@ from engine.catalog import DIRECTORIES
 from engine.context import StageContext, StageError
 from engine.data.loader import TextBatches
 from engine.data.shards import train_files, val_file
-from engine.device import choose_device
+from engine.device import Device
+from engine.dist import World
 from engine.inference.samples import print_samples
-from engine.model.config import from_depth
+from engine.model.config import CLASSIC, MODERN, Architecture, GPTConfig, from_depth, modern_from_depth
+from engine.model.counts import padded_rows
 from engine.model.gpt import GPT
-from engine.settings.training import BaseTrain
+from engine.settings.training import BaseTrain, resolved
+from engine.tokenizer.bpe import Tokenizer
 from engine.train import checkpoint
 from engine.train.assemble import (
     Workbench,
-    accumulation_steps,
     announce,
+    batch_sizes,
     check_tokenizer,
     load_tokenizer,
-    resume_point,
+    open_world,
+    run_with_retry,
     train,
     training_report,
 )
+from engine.train.core_metric import core_hook
 from engine.train.loop import Schedule
-from engine.train.schedule import horizon, muon_momentum, warm_hold_down
+from engine.train.resume import resume_point
+from engine.train.schedule import (
+    Horizon,
+    cosine_to_zero,
+    modern_momentum,
+    muon_momentum,
+    plan_horizon,
+    ramp,
+)
 
 
 def run(config: BaseTrain, context: StageContext) -> None:
     """Train from random weights, or resume; leaves base_checkpoints/<tag>."""
-    bench = _set_up(config, context)
-    schedule = _schedule(config, bench.model)
-    announce(bench, schedule, tokens_params_ratio=schedule.steps * schedule.tokens_per_step / bench.model.n_params())
-    B, T, device = config.device_batch_size, config.max_seq_len, bench.device.device
+    run_with_retry(resolved(config), context, _run)
 
-    def validation() -> Iterator[tuple[Tensor, Tensor]]:
-        return iter(TextBatches([val_file(context.base_dir)], bench.tokenizer, B, T, device=device))
 
-    batches = TextBatches(train_files(context.base_dir), bench.tokenizer, B, T, start=bench.data_start, device=device)
-    trainer = train(
-        bench,
-        batches,
-        schedule,
-        validation=validation,
-        sample=lambda step: print_samples(bench.model, bench.tokenizer, context, step),
+def _run(config: BaseTrain, context: StageContext) -> None:
+    with open_world(config) as (device, world):
+        bench = _set_up(config, context, device, world)
+        horizon = _horizon(config, bench.model)
+        rows, accumulation = batch_sizes(bench, horizon.tokens_per_step)
+        schedule = _schedule(config, horizon, accumulation, bench.model.architecture)
+        announce(bench, schedule, tokens_params_ratio=horizon.tokens / horizon.counted_params)
+        if bench.model.architecture.modern:
+            context.log(f"Scaling LRs by {horizon.lr_scale:.4f} and weight decay by {horizon.decay_scale:.6f}")
+        trainer = train(
+            bench,
+            _text(bench, rows),
+            schedule,
+            lr_frac=horizon.lr_scale,
+            decay_scale=horizon.decay_scale,
+            validation=_validation(bench, rows),
+            sample=_sampler(bench),
+            core=core_hook(bench, config.core_metric_max_per_task) if config.core_metric_every else None,
+        )
+        context.report("Base model training", training_report(bench, trainer))
+
+
+def _text(bench: Workbench, rows: int) -> TextBatches:
+    return TextBatches(
+        train_files(bench.context.base_dir),
+        bench.tokenizer,
+        rows,
+        bench.config.max_seq_len,
+        rank=bench.world.rank,
+        world=bench.world.size,
+        start=bench.data_start,
+        device=bench.device.device,
     )
-    context.report("Base model training", training_report(bench, trainer))
 
 
-def _set_up(config: BaseTrain, context: StageContext) -> Workbench:
+def _validation(bench: Workbench, rows: int) -> Callable[[], Iterator[tuple[Tensor, Tensor]]]:
+    files, T, world = [val_file(bench.context.base_dir)], bench.config.max_seq_len, bench.world
+    return lambda: iter(
+        TextBatches(
+            files, bench.tokenizer, rows, T, rank=world.rank, world=world.size, device=bench.device.device
+        )
+    )
+
+
+def _sampler(bench: Workbench) -> Callable[[int], object]:
+    """Rank 0 writes samples; the others go on and wait for it at the next step."""
+
+    def sample(step: int) -> None:
+        if bench.world.rank == 0:
+            print_samples(bench.model, bench.tokenizer, bench.context, step)
+
+    return sample
+
+
+def _set_up(config: BaseTrain, context: StageContext, device: Device, world: World) -> Workbench:
     tokenizer = load_tokenizer(context.base_dir)
-    device = choose_device(config.device_type, config.dtype)
     folder = context.base_dir / DIRECTORIES["base"] / (config.model_tag or f"d{config.depth}")
-    step = resume_point(config, folder)
+    step = resume_point(config, folder, world)
     if step is not None:
         check_tokenizer(folder, step, tokenizer)
         model, start = checkpoint.load_model(folder, step, device=device.device, dtype=device.dtype, check_hash=False)
-        return Workbench(config, context, "base", device, tokenizer, model, folder, start)
+        _check_same_shape(config, model, tokenizer)
+        return Workbench(config, context, "base", device, tokenizer, model, folder, start, world)
+    shape, architecture = _shape(config, tokenizer.get_vocab_size())
+    rows = padded_rows(shape.vocab_size) if architecture.modern else None
+    model = GPT(shape, architecture, dtype=device.dtype, vocab_rows=rows)
+    model.init_weights(torch.Generator().manual_seed(config.seed))
+    return Workbench(config, context, "base", device, tokenizer, model.to(device.device), folder, None, world)
+
+
+def _shape(config: BaseTrain, vocab_size: int) -> tuple[GPTConfig, Architecture]:
     try:
-        shape = from_depth(
+        if config.architecture == "modern":
+            shape = modern_from_depth(
+                config.depth,
+                vocab_size=vocab_size,
+                sequence_len=config.max_seq_len,
+                aspect_ratio=config.aspect_ratio,
+                head_dim=config.head_dim,
+                window_pattern=config.window_pattern,
+            )
+            return shape, MODERN
+        return from_depth(
             config.depth,
-            vocab_size=tokenizer.get_vocab_size(),
+            vocab_size=vocab_size,
             sequence_len=config.max_seq_len,
             width=config.width,
             head_dim=config.head_dim,
-        )
+        ), CLASSIC
     except ValueError as error:
+        advice = "change --depth, --width, --head-dim or --window-pattern"
+        raise StageError(f"these settings make no model: {error}", advice, "config") from error
+
+
+def _check_same_shape(config: BaseTrain, model: GPT, tokenizer: Tokenizer) -> None:
+    """Refuse to resume a model of another shape than the settings say: its file would be overwritten by another."""
+    shape, architecture = _shape(config, tokenizer.get_vocab_size())
+    found = model.config
+    if model.architecture.modern != architecture.modern:
+        kind = "modern" if model.architecture.modern else "classic"
+        advice = f"use --architecture={kind} or another --model-tag"
+        raise StageError(f"the checkpoint is a {kind} model", advice, "config")
+    if replace(found, window_pattern=shape.window_pattern) != shape:
         raise StageError(
-            f"these settings make no model: {error}", "change --depth, --width or --head-dim", "config"
-        ) from error
-    model = GPT(shape, dtype=device.dtype)
-    model.init_weights(torch.Generator().manual_seed(config.seed))
-    return Workbench(config, context, "base", device, tokenizer, model.to(device.device), folder)
-
-
-def _schedule(config: BaseTrain, model: GPT) -> Schedule:
-    try:
-        steps = horizon(
-            config.num_iterations,
-            config.target_flops,
-            config.target_param_data_ratio,
-            flops_per_token=model.flops_per_token(),
-            tokens_per_step=config.total_batch_size,
-            n_params=model.n_params(),
+            f"the checkpoint is a model of {found.to_dict()}, these settings make one of {shape.to_dict()}",
+            "use the settings it was started with, or another --model-tag",
+            "config",
         )
-    except ValueError as error:
+
+
+def _horizon(config: BaseTrain, model: GPT) -> Horizon:
+    try:
+        return plan_horizon(
+            model.config,
+            model.architecture,
+            num_iterations=config.num_iterations,
+            target_flops=config.target_flops,
+            ratio=config.target_param_data_ratio or 0.0,
+            total_batch_size=config.total_batch_size,
+        )
+    except (ValueError, ZeroDivisionError) as error:
         raise StageError(str(error), "change the horizon or the batch size", "config") from error
-    return Schedule(
+
+
+def _schedule(config: BaseTrain, horizon: Horizon, accumulation: int, architecture: Architecture) -> Schedule:
+    steps = horizon.steps
+    warmup = round(config.warmup_ratio * steps) if config.warmup_steps is None else config.warmup_steps
+    warmdown = round((config.warmdown_ratio or 0.0) * steps)
+    final = config.final_lr_frac or 0.0
+    common = Schedule(
         steps=steps,
-        tokens_per_step=config.total_batch_size,
-        accumulation=accumulation_steps(config),
-        lr_multiplier=lambda step: warm_hold_down(
-            step, steps, config.warmup_ratio, config.warmdown_ratio, config.final_lr_frac
-        ),
+        tokens_per_step=horizon.tokens_per_step,
+        accumulation=accumulation,
+        lr_multiplier=lambda step: ramp(step, steps, warmup, warmdown, final),
         momentum=muon_momentum,
-        grad_clip=config.grad_clip,
+        grad_clip=config.grad_clip or 0.0,
         eval_every=config.eval_every,
         save_every=config.save_every,
         sample_every=config.sample_every,
+        core_every=config.core_metric_every,
+    )
+    if not architecture.modern:
+        return common
+    return replace(
+        common,
+        momentum=lambda step: modern_momentum(step, steps, warmdown),
+        decay_multiplier=lambda step: cosine_to_zero(step, steps),
     )

@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,18 +18,9 @@ from engine.device import Device
 from engine.dist import ALONE, World
 from engine.model.gpt import GPT
 from engine.optim.setup import set_averaged, set_rates
+from engine.train.rank_view import Batches
 
 WARMUP_STEPS = 10  # not counted in the training time: caches, allocator and compilation settle
-
-
-class Batches(Protocol):
-    """An endless stream of (x, y), each (B, T) int64, that knows where it is."""
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]: ...
-
-    def state(self) -> dict[str, Any]:
-        """Where to go on after the batches handed out so far; plain JSON."""
-        ...
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -10,7 +11,8 @@ from engine.catalog import DIRECTORIES
 from engine.context import StageContext, StageError
 from engine.data.conversations import Conversation, read_conversations
 from engine.data.packing import ConversationBatches
-from engine.device import choose_device
+from engine.device import Device
+from engine.dist import World
 from engine.settings.training import ChatSft, MidTrain
 from engine.tasks import mixture
 from engine.tokenizer.bpe import Tokenizer
@@ -18,16 +20,31 @@ from engine.tokenizer.chat_format import render_conversation
 from engine.train import checkpoint
 from engine.train.assemble import (
     Workbench,
-    accumulation_steps,
     announce,
+    batch_sizes,
     check_tokenizer,
     load_tokenizer,
-    resume_point,
+    open_world,
+    run_with_retry,
     train,
     training_report,
 )
 from engine.train.loop import Schedule, Trainer
+from engine.train.padded import PaddedConversations
+from engine.train.rank_view import Batches, RankView
+from engine.train.resume import resume_point
 from engine.train.schedule import muon_momentum, warm_hold_down
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What tells mid-training from SFT. `files` are the conversations to train and to validate on."""
+
+    source: str
+    start_from: str
+    files: tuple[str, str]
+    supervise_all: bool
+    title: str
 
 
 def tune(
@@ -41,33 +58,60 @@ def tune(
     title: str,
 ) -> None:
     """Train on `conversations/<files[0]>` and validate on `<files[1]>`, from `start_from` or resuming."""
-    bench = _set_up(config, context, source, start_from)
-    training = _read(config, context, files[0], "train")
-    validating = _read(config, context, files[1], "val")
-    B, T, device = config.device_batch_size, config.max_seq_len, bench.device.device
-    schedule = _schedule(config, training, bench.tokenizer)
-    announce(bench, schedule, conversations=len(training))
+    kind = Tuning(source, start_from, files, supervise_all, title)
+    run_with_retry(config, context, lambda c, x: _tune(c, x, kind))
 
-    def packed(conversations: Sequence[Conversation], start: dict[str, object] | None = None) -> ConversationBatches:
-        return ConversationBatches(
+
+def _tune(config: MidTrain | ChatSft, context: StageContext, kind: Tuning) -> None:
+    with open_world(config) as (device, world):
+        bench = _set_up(config, context, kind, device, world)
+        training = _read(config, context, kind.files[0], "train")
+        validating = _read(config, context, kind.files[1], "val")
+        schedule = _schedule(bench, training)
+        announce(bench, schedule, conversations=len(training))
+        rows = schedule.tokens_per_step // (schedule.accumulation * world.size * config.max_seq_len)
+
+        def validation() -> Iterator[tuple[Tensor, Tensor]]:
+            return iter(_batches(bench, kind, validating, rows, None))
+
+        batches = _batches(bench, kind, training, rows, bench.data_start)
+        trainer: Trainer = train(bench, batches, schedule, lr_frac=config.init_lr_frac, validation=validation)
+        context.report(kind.title, training_report(bench, trainer), {"Conversations": len(training)})
+
+
+def _batches(
+    bench: Workbench,
+    kind: Tuning,
+    conversations: Sequence[Conversation],
+    rows: int,
+    start: dict[str, object] | None,
+) -> Batches:
+    """This rank's batches of `rows` rows: packed full, or one conversation each if examples per step are asked for."""
+    config, tokenizer, device = bench.config, bench.tokenizer, bench.device.device
+    render = _renderer(tokenizer, conversations, config.max_seq_len + 1)
+    if getattr(config, "target_examples_per_step", None):
+        padded = PaddedConversations(
             len(conversations),
-            _renderer(bench.tokenizer, conversations, T + 1),
-            B,
-            T,
-            pad_id=bench.tokenizer.get_bos_token_id(),
-            supervise_all=supervise_all,
+            render,
+            rows,
+            pad_id=tokenizer.encode_special("<|assistant_end|>"),
             seed=config.seed,
             start=start,
             device=device,
         )
-
-    def validation() -> Iterator[tuple[Tensor, Tensor]]:
-        return iter(packed(validating))
-
-    trainer: Trainer = train(
-        bench, packed(training, bench.data_start), schedule, lr_frac=config.init_lr_frac, validation=validation
+        return RankView(padded, bench.world)
+    packed = ConversationBatches(
+        len(conversations),
+        render,
+        rows,
+        config.max_seq_len,
+        pad_id=tokenizer.get_bos_token_id(),
+        supervise_all=kind.supervise_all,
+        seed=config.seed,
+        start=start,
+        device=device,
     )
-    context.report(title, training_report(bench, trainer), {"Conversations": len(training)})
+    return RankView(packed, bench.world)
 
 
 def _read(config: MidTrain | ChatSft, context: StageContext, name: str, split: str) -> Sequence[Conversation]:
@@ -88,12 +132,13 @@ def _renderer(tokenizer: Tokenizer, conversations: Sequence[Conversation], room:
     return lambda i: render_conversation(tokenizer, conversations[i], room)
 
 
-def _set_up(config: MidTrain | ChatSft, context: StageContext, source: str, start_from: str) -> Workbench:
+def _set_up(
+    config: MidTrain | ChatSft, context: StageContext, kind: Tuning, device: Device, world: World
+) -> Workbench:
     tokenizer = load_tokenizer(context.base_dir)
-    device = choose_device(config.device_type, config.dtype)
-    parent, parent_step = checkpoint.resolve(context.base_dir, start_from, config.model_tag)
-    folder = context.base_dir / DIRECTORIES[source] / parent.name
-    step = resume_point(config, folder)
+    parent, parent_step = checkpoint.resolve(context.base_dir, kind.start_from, config.model_tag, config.step)
+    folder = context.base_dir / DIRECTORIES[kind.source] / parent.name
+    step = resume_point(config, folder, world)
     origin, origin_step = (folder, step) if step is not None else (parent, parent_step)
     check_tokenizer(origin, origin_step, tokenizer)
     model, meta = checkpoint.load_model(origin, origin_step, device=device.device, dtype=device.dtype)
@@ -104,26 +149,43 @@ def _set_up(config: MidTrain | ChatSft, context: StageContext, source: str, star
             "config",
         )
     context.log(f"starting from {origin} step {origin_step}")
-    return Workbench(config, context, source, device, tokenizer, model, folder, meta if step is not None else None)
+    start = meta if step is not None else None
+    return Workbench(
+        config, context, kind.source, device, tokenizer, model, folder, start, world, (parent, parent_step)
+    )
 
 
-def _schedule(config: MidTrain | ChatSft, training: Sequence[Conversation], tokenizer: Tokenizer) -> Schedule:
-    steps = config.num_iterations or _steps_for_epochs(config, training, tokenizer)
+def _schedule(bench: Workbench, training: Sequence[Conversation]) -> Schedule:
+    config = bench.config
+    assert isinstance(config, (MidTrain, ChatSft))
+    examples = getattr(config, "target_examples_per_step", None)
+    total = examples * config.max_seq_len if examples else config.total_batch_size
+    if total is None:
+        raise StageError("total_batch_size is not given", "use --total-batch-size=524288", "config")
+    _, accumulation = batch_sizes(bench, total)
+    if config.num_iterations:
+        steps = config.num_iterations
+    elif examples:
+        steps = max(1, len(training) // examples * config.num_epochs)
+    else:
+        steps = _steps_for_epochs(config, training, bench.tokenizer, total)
     return Schedule(
         steps=steps,
-        tokens_per_step=config.total_batch_size,
-        accumulation=accumulation_steps(config),
+        tokens_per_step=total,
+        accumulation=accumulation,
         lr_multiplier=lambda step: warm_hold_down(step, steps, 0.0, config.warmdown_ratio),
         momentum=muon_momentum,
-        grad_clip=config.grad_clip,
+        grad_clip=config.grad_clip or 0.0,
         eval_every=config.eval_every,
         save_every=config.save_every,
     )
 
 
-def _steps_for_epochs(config: MidTrain | ChatSft, training: Sequence[Conversation], tokenizer: Tokenizer) -> int:
+def _steps_for_epochs(
+    config: MidTrain | ChatSft, training: Sequence[Conversation], tokenizer: Tokenizer, tokens_per_step: int
+) -> int:
     """Optimizer steps for `num_epochs` passes, from the mean length of up to 1,000 conversations."""
     every = max(1, len(training) // 1000)
     some = training[::every]
     mean = sum(len(render_conversation(tokenizer, c, config.max_seq_len + 1)[0]) for c in some) / len(some)
-    return max(1, round(config.num_epochs * len(training) * mean / config.total_batch_size))
+    return max(1, round(config.num_epochs * len(training) * mean / tokens_per_step))
