@@ -22,10 +22,11 @@ from textual.screen import Screen
 
 from console import crash
 from console.chat_link import ChatLink
-from console.decisions import Decisions
 from console.exit_lines import exit_lines
 from console.messages import ChatDied, ChatSaid, CurvesRead, Looked, MachineRead, ModelsRead, ReadFailed
 from console.reader import Reader
+from console.rentals import NOTHING_RENTED
+from console.renting import Renting
 from console.screens.base import ConsoleScreen
 from console.settings import Settings
 from console.text import clean_line
@@ -55,7 +56,7 @@ def _screen(mode: str) -> Callable[[], Screen[None]]:
     return make
 
 
-class Console(Decisions, ChatLink):
+class Console(Renting, ChatLink):
     """Screens by mode, one reader thread, one follower thread, one chat process."""
 
     TITLE = "llmconsole"
@@ -69,14 +70,16 @@ class Console(Decisions, ChatLink):
         Binding("ctrl+p", "command_palette", "palette", id="app.palette", show=False, priority=True,
                 tooltip="Every action by name; also :"),
         Binding("colon", "command_palette", id="app.palette_colon", show=False),
+        Binding("t", "choose_target", "target", id="app.target", show=False, tooltip="Where runs go; add a machine"),
         Binding("q", "leave", "quit", id="app.quit", tooltip="Leave; work keeps running"),
         Binding("ctrl+q", "leave", id="app.quit_always", show=False),
         Binding("ctrl+c", "screen.copy_text", "copy", id="app.copy", show=False, tooltip="Copy the selected text"),
     ]
 
-    def __init__(self, workspace: Workspace, settings: Settings, chat_argv: Sequence[str] | None = None) -> None:
+    def __init__(self, workspace: Workspace, settings: Settings, chat_argv: Sequence[str] | None = None,
+                 demo: bool = False) -> None:
         super().__init__()
-        self.workspace, self.settings, self.chat_argv = workspace, settings, chat_argv
+        self.workspace, self.settings, self.chat_argv, self.demo = workspace, settings, chat_argv, demo
         self.glance: Glance | None = None
         self.machine: dict[str, Any] = {}
         self.run_in_front: str | None = None
@@ -99,6 +102,7 @@ class Console(Decisions, ChatLink):
         """What can wait until something is on screen."""
         gc.enable()  # off since the start, see `console.cli`
         self._follower = self.workspace.follow(lambda runs: self.reader.ask(self.run_in_front))
+        self.workspace.operator.rentals.keep_going()
         self.set_interval(1.0, self._tick)
         self.in_background(self._read_machine)
         for notice in self.workspace.notices:
@@ -110,7 +114,7 @@ class Console(Decisions, ChatLink):
             screen.tick()
 
     def action_leave(self) -> None:
-        self.exit(exit_lines(self.state))
+        self.exit(exit_lines(self.state, self.glance.rented.alive if self.glance else ()))
 
     async def action_quit(self) -> None:
         self.action_leave()
@@ -135,6 +139,7 @@ class Console(Decisions, ChatLink):
     @on(Looked)
     def _looked(self, message: Looked) -> None:
         self.glance, self._problem = message.glance, ""
+        self.watch_money()
         for screen in self._front_screens():
             screen.show(message.glance)
             screen.tick()
@@ -195,12 +200,13 @@ class Console(Decisions, ChatLink):
     def top_facts(self) -> TopFacts:
         """What row 1 says."""
         detail, read_only = self.glance.detail if self.glance else None, self.workspace.read_only
+        money = self.glance.rented.money if self.glance else NOTHING_RENTED
         if detail is None:
-            return TopFacts(read_only=read_only)
+            return TopFacts(money=money, read_only=read_only, demo=self.demo)
         start, end = detail.elapsed
         elapsed = (end or time.time()) - start if start else None
         target = "this machine" if detail.run.target == "local" else clean_line(detail.run.target, 20)
-        return TopFacts(target, str(detail.state.word), elapsed, 0.0, read_only)
+        return TopFacts(target, str(detail.state.word), elapsed, money, read_only, self.demo)
 
     def banner(self) -> str:
         """One line over the screen when something limits what can be done; else ''."""
@@ -208,7 +214,10 @@ class Console(Decisions, ChatLink):
             owner = self.workspace.owner
             who = f"{clean_line(str(owner), 100)} owns this log" if owner else "opened with --read-only"
             return f"{who}; read-only here: no start, stop or resume"
-        return self._problem or clean_line(self._follower.problem if self._follower else "", 200)
+        rented = self.glance.rented if self.glance else None
+        shout = f"NOT SAFE TO END, still billing: {rented.money.shout}" if rented and rented.money.shout else ""
+        problem = shout or self._problem or (self._follower.problem if self._follower else "")
+        return clean_line(problem or (rented.trouble if rented else ""), 300)
 
     def status_line(self, width: int, height: int) -> str:
         """All there is room for below 60x16."""
@@ -217,7 +226,7 @@ class Console(Decisions, ChatLink):
         detail = self.glance.detail if self.glance else None
         curves = [detail.latest[stage] for stage in detail.charted] if detail else []
         words += [f"loss {short(c['loss'].value, 4)}" for c in curves if "loss" in c][-1:]
-        return " · ".join([*words, f"${facts.usd:.2f}", f"terminal {width}x{height}, needs 60x16"])
+        return " · ".join([*words, f"${facts.money.spent:.2f}", f"terminal {width}x{height}, needs 60x16"])
 
     # help, palette, clipboard
 
@@ -236,7 +245,9 @@ class Console(Decisions, ChatLink):
         self.push_screen(HelpSheet(about, rows, version()))
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
-        """Every binding of the screen and of the app, then the framework's own."""
+        """Every binding of the screen and of the app, what no key does, then the framework's own."""
+        yield SystemCommand("end the rented machine", "Says what would be lost, and asks", self.action_end_rental)
+        yield SystemCommand("change the budget", "The guard's sheet, with another limit", self.action_limit_rental)
         seen = set()
         for node, binding, enabled, tooltip in screen.active_bindings.values():
             if binding.id and binding.description and enabled and binding.action not in seen:

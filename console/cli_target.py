@@ -16,7 +16,7 @@ from console.exit_codes import Exit
 from console.hosts import ssh_host
 from console.paths import Home, home
 from console.plan import gigabytes
-from console.targets import LOCAL, POD, SSH, Target, Targets, name_for, parse_address
+from console.targets import LOCAL, POD, Target, Targets
 
 if TYPE_CHECKING:
     from console.rental import Rental
@@ -86,65 +86,22 @@ def _money(rental: Rental, now: float) -> dict[str, Any]:
 def target_add(address: str, name: str | None, key: Path | None, base: str | None, fingerprint: str | None, yes: bool,
                dry_run: bool, as_json: bool) -> int:
     """Look at a machine that ssh reaches, without changing it, and remember it. ADDRESS is [user@]host[:port]."""
-    from console.preparing import base_for
+    from console.adding import add, look, target_for
 
-    user, host, port = parse_address(address)
-    found = Target(name or name_for(host), SSH, user, host, port, str(key.expanduser().absolute()) if key else "")
-    state, targets = Home(home()), Targets()
-    if name is None and found.name in {t.name for t in targets.all()}:
-        raise UsageProblem(f"there is a target called {found.name} already", "give this one a --name")
-    surveyed = look(found, state, fingerprint, yes, keep=not dry_run)
+    state = Home(home())
+    found = target_for(state, address, name or "", key)
+    surveyed = look(found, state, lambda shown: _agree(found, shown, fingerprint, yes), keep=not dry_run)
     _print_survey(found, surveyed)
-    if problems := surveyed.problems():
-        raise Refused("not added: " + "; ".join(problems))
-    added = Target(**{**vars(found), "base": base or base_for(surveyed, found), "facts": surveyed.facts})
-    if not dry_run:
-        targets.put(added)
+    if dry_run:
+        added = found
+    else:
+        added = add(state, found, surveyed, base or "")
         note(f"added {added.name}; `llmconsole target up {added.name}` puts llmconsole there")
     if as_json:
         emit_json({"target": added, "warnings": surveyed.warnings(), "added": not dry_run})
     else:
         line(added.name)
     return Exit.OK
-
-
-def look(found: Target, state: Home, fingerprint: str | None, yes: bool, keep: bool) -> Survey:
-    """Connect for the first time: the key is agreed upon and pinned, then the machine is asked what it is.
-
-    Raises HostKeyChanged, LoginRefused and HostUnreachable. Without `keep` nothing is written anywhere.
-    """
-    from remote.errors import HostKeyUnknown
-    from remote.known_hosts import KnownHosts
-    from remote.ssh import KnownKey, SshHost
-    from remote.survey import survey
-
-    box = _unlisted(found, state) if keep else _unlisted(found, Home(_throwaway()))
-    try:
-        try:
-            box.connect()
-        except HostKeyUnknown as unknown:
-            _agree(found, unknown.fingerprint, fingerprint, yes)
-            assert isinstance(box.pin, KnownKey) and isinstance(box.pin.known_hosts, KnownHosts)
-            box.pin.known_hosts.pin(found.name, unknown.line)
-            box.connect()
-        assert isinstance(box, SshHost)
-        return survey(box)
-    finally:
-        box.close()
-
-
-def _unlisted(found: Target, state: Home) -> Any:
-    from console.hosts import route_to
-    from remote.known_hosts import KnownHosts
-    from remote.ssh import KnownKey, SshHost
-
-    return SshHost(found.name, route_to(found), KnownKey(KnownHosts(state.known_hosts), found.name))
-
-
-def _throwaway() -> Path:
-    import tempfile
-
-    return Path(tempfile.mkdtemp(prefix="llmconsole-look-"))
 
 
 def _agree(found: Target, shown: str, expected: str | None, yes: bool) -> None:

@@ -6,6 +6,7 @@ A framework's own dump prints the variables of every frame, keys and tokens amon
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
 import time
@@ -17,6 +18,9 @@ from console.settings import SECRET_NAMES
 from console.text import clean
 from remote.secret_text import redactor
 
+# Shorter than any real one: in a dump of our own a false alarm costs nothing.
+_LOOKS_LIKE_ONE = re.compile(r"(?:hf_|rpa_|sk-)[A-Za-z0-9_-]{8,}|(?<=[Bb]earer )[^\s\"']{6,}")
+
 
 def redact(text: str) -> str:
     """`text` without the values of secrets that we know or that look like one."""
@@ -24,7 +28,7 @@ def redact(text: str) -> str:
         value = os.environ.get(name, "")
         if len(value) >= 6:
             text = text.replace(value, f"[{name}]")
-    return redactor(text)
+    return _LOOKS_LIKE_ONE.sub("[secret]", redactor(text))
 
 
 def write_dump(home: Path, error: BaseException) -> Path:

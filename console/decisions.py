@@ -16,6 +16,7 @@ from textual.message import Message
 
 from console.errors import ConsoleError
 from console.messages import ActionDone, ActionRefused, PlanMade
+from console.targets import RENTED
 from console.text import clean_line
 from engine.config import ConfigError
 from remote.errors import RemoteError
@@ -66,7 +67,15 @@ class Decisions(App[str]):
     def action_start_new(self) -> None:
         """Show what starting the recipe of the settings would do, and start it after a yes."""
         chosen = self.settings.run
-        self.in_background(lambda: PlanMade(self.workspace.operator.plan(chosen.recipe, chosen.target)))
+        target = self.workspace.hosts.targets.default or chosen.target
+        if target in RENTED:
+            self.start_by_renting()
+        else:
+            self.in_background(lambda: PlanMade(self.workspace.operator.plan(chosen.recipe, target)))
+
+    def start_by_renting(self) -> None:
+        """Show offers and ask for a budget first."""
+        raise NotImplementedError
 
     @on(PlanMade)
     def _plan_made(self, message: PlanMade) -> None:

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from console.mirror import folder_of
+from console.rental import Rental
+from console.rental_book import Entry
+from console.rentals import NOTHING_RENTED, Money
 from console.runlog.queries import Checkpoint, Eval, Latest, Queries, Run, RunEvent, Stage, SystemFacts
 from console.runlog.series import Curve, Series
 from engine.rundir import RunDir
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 
 _ACTIVITY = ("run", "stage", "eval", "sample", "checkpoint", "log-mark", "alert")
 NEWEST_EVENTS = 300
+JOURNAL = 100
 RECENT = 12  # runs in Home's list; every run's state costs a look at its folder
 
 
@@ -64,9 +68,24 @@ class RunDetail:
 
 
 @dataclass(frozen=True)
+class Rented:
+    """Rented machines at one moment. `here` is the one of the run in front, `journal` its life so far."""
+
+    money: Money = NOTHING_RENTED
+    alive: tuple[Rental, ...] = ()
+    here: Rental | None = None
+    journal: tuple[Entry, ...] = ()
+    trouble: str = ""
+
+
+NOBODY = Rented()
+
+
+@dataclass(frozen=True)
 class Glance:
     runs: tuple[RunRow, ...]
     detail: RunDetail | None
+    rented: Rented = NOBODY
 
 
 class StateDesk:
@@ -107,7 +126,17 @@ def look(workspace: Workspace, desk: StateDesk, run_id: str | None) -> Glance:
     chosen = workspace.queries.run(run_id) if run_id else (runs[0] if runs else None)
     states = desk.states([*runs, *([chosen] if chosen and chosen not in runs else [])])
     rows = tuple(RunRow(run, str(states[run.id].word)) for run in runs)
-    return Glance(rows, detail(workspace, chosen, states[chosen.id]) if chosen else None)
+    found = detail(workspace, chosen, states[chosen.id]) if chosen else None
+    return Glance(rows, found, rented(workspace, chosen.id if chosen else None))
+
+
+def rented(workspace: Workspace, run_id: str | None) -> Rented:
+    """The ledger's side of things; a machine is asked nothing for it."""
+    rentals = workspace.operator.rentals
+    alive = tuple(rentals.book.unsettled())
+    here = rentals.book.of_run(run_id) if run_id else None
+    journal = tuple(rentals.book.journal(here.id, JOURNAL)) if here else ()
+    return Rented(rentals.money(), alive, here, journal, rentals.trouble)
 
 
 def detail(workspace: Workspace, run: Run, state: RunState) -> RunDetail:
@@ -126,6 +155,11 @@ def _activity(workspace: Workspace, run_id: str) -> tuple[RunEvent, ...]:
     for intent in workspace.operator.ledger.intents(run_id):
         data = {"action": intent.action, "outcome": intent.outcome, "cli": f"llmconsole run {intent.action} {run_id}"}
         events.append(RunEvent(run_id, -intent.id, intent.attempt, intent.created, "command", None, None, data))
+    book = workspace.operator.rentals.book
+    if (here := book.of_run(run_id)) is not None:
+        for number, entry in enumerate(book.journal(here.id, JOURNAL), 1):
+            data = {"phase": entry.phase, "text": entry.text}
+            events.append(RunEvent(run_id, -1_000_000 - number, 0, entry.at, "rental", None, None, data))
     return tuple(sorted(events, key=lambda event: event.t))
 
 

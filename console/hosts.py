@@ -144,10 +144,10 @@ def _make(target: Target, home: Home) -> Host:
     return ssh_host(target, home)
 
 
-def ssh_host(target: Target, home: Home) -> SshHost:
+def ssh_host(target: Target, home: Home, *, listed: bool = True) -> SshHost:
     """The way to another machine; its library is imported here because it costs start time. Nothing is connected yet.
 
-    The address is looked up before each connection: that of a pod moves.
+    The address of a `listed` target is looked up before each connection: that of a pod moves.
     """
     from remote.known_hosts import KnownHosts
     from remote.ssh import KnownKey, SshHost
@@ -156,7 +156,7 @@ def ssh_host(target: Target, home: Home) -> SshHost:
 
     def route() -> Route:
         try:
-            return route_to(targets.find(target.name))
+            return route_to(targets.find(target.name) if listed else target)
         except NotFound as error:
             raise HostRefused(f"{target.name} is not a target any more") from error
 

@@ -14,6 +14,8 @@ from textual.message import Message
 if TYPE_CHECKING:
     from console.glance import Drawn, Glance
     from console.plan import Plan
+    from console.quote import Quote
+    from console.rental import Rental
     from engine.catalog import ModelInfo
 
 
@@ -62,10 +64,42 @@ class ActionRefused(Message, bubble=False):
 
 
 @dataclass
+class QuoteMade(_Newest, bubble=False):
+    """What renting would mean."""
+
+    quote: Quote
+
+
+@dataclass
+class QuoteRefused(_Newest, bubble=False):
+    """No quote could be made: why, and what to do next."""
+
+    text: str
+    next: str = ""
+
+
+@dataclass
+class LossesFound(Message, bubble=False):
+    """What ending a rented machine now would lose."""
+
+    rental: Rental
+    losses: tuple[str, ...]
+
+
+@dataclass
+class KeyShown(Message, bubble=False):
+    """The key that a new machine showed; '' when it is pinned already."""
+
+    address: str
+    fingerprint: str
+
+
+@dataclass
 class ChatSaid(Message, bubble=False):
-    """One line of the chat worker's protocol (see `engine.inference`)."""
+    """One line of the chat worker's protocol (see `engine.inference`). `side` 1 is the model beside the first."""
 
     event: Mapping[str, Any]
+    side: int = 0
 
 
 @dataclass
@@ -73,6 +107,7 @@ class ChatDied(Message, bubble=False):
     """The chat worker ended without being asked. `detail` is the end of what it wrote to stderr, cleaned."""
 
     detail: str
+    side: int = 0
 
 
 @dataclass

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from console.errors import Conflict, ConsoleError, NotFound, Refused
 from console.quote import Quote, make_quote
-from console.rental import Phase, Rental
+from console.rental import Phase, Rental, sentence
 from console.rental_book import RentalBook
 from console.rental_offers import detail_of
 from console.rental_steps import Renter
 from console.rental_sweep import Sweep, sweep
 from console.settings import RentSettings, load
+from engine.rundir import RunDir
 from remote.errors import RemoteError
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from remote.provider import Offer, PodSpec, Provider
 
 SWEEP_EVERY_S = 300.0
+RENTAL_LOG = "00-rent"  # named like a stage's log, so that it is read where those are
 BILL_AFTER_S = 900.0  # the provider's own records lag
 
 
@@ -38,11 +40,15 @@ class Money:
     """What all rentals cost, in USD. `per_hour` is what may be billing right now."""
 
     spent: float = 0.0
-    budget: float = 0.0  # of the living ones
+    living: float = 0.0  # of that, by machines that are there now
+    budget: float = 0.0  # of those
     per_hour: float = 0.0
     share: float = 0.0
     guard_in: float | None = None  # seconds, of the living one that is nearest to its limit
     shout: str = ""
+
+
+NOTHING_RENTED = Money()
 
 
 class Rentals:
@@ -90,7 +96,8 @@ class Rentals:
         everyone = self.book.all()
         alive = [rental for rental in everyone if rental.bills]
         shouts = [f"{rental.run}: {rental.note}" for rental in alive if rental.phase is Phase.KEPT]
-        return Money(sum(rental.spent(at) for rental in everyone), sum(rental.budget_usd for rental in alive),
+        return Money(sum(rental.spent(at) for rental in everyone), sum(rental.spent(at) for rental in alive),
+                     sum(rental.budget_usd for rental in alive),
                      sum(rental.usd_per_hour for rental in alive if rental.pod),
                      max((rental.share(at) for rental in alive), default=0.0),
                      min((rental.guard_in(at) for rental in alive), default=None), "; ".join(shouts))
@@ -203,12 +210,20 @@ class Rentals:
             rental = self.book.get(rental_id)
             if (rental.phase, rental.note) != told:
                 told = (rental.phase, rental.note)
+                self._log(rental)
                 tell(rental)
             if rental.settled or until(rental) or stop.is_set():
                 return rental
             pause = self.advance(rental_id)
             if pause > 0 and self.book.get(rental_id).phase is rental.phase:
                 stop.wait(min(pause, 5.0))
+
+    def _log(self, rental: Rental) -> None:
+        """One line in the run's copied folder: what the machine behind it did, beside what its stages printed."""
+        now, path = time.time(), RunDir(self._workspace.home.mirror / rental.run).stage_log(RENTAL_LOG)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "a", encoding="utf-8") as f:
+            f.write(f"{time.strftime('%H:%M:%S', time.localtime(now))}  {sentence(rental, now)}\n")
 
     def keep_going(self) -> None:
         """Start the threads that drive what is alive, and the sweep; called by a console that stays open."""

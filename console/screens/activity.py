@@ -74,7 +74,10 @@ class ActivityScreen(ConsoleScreen):
         listing.clear_options()
         listing.add_options([Option(event_line(event), id=str(event.at)) for event in self._events])
         listing.highlighted = len(self._events) - 1 if (at_end or new_run) and self._events else kept
-        listing.set_title("activity", f"{clean_line(glance.detail.run.id, 40)} · {grouped(len(self._events))} newest")
+        money, here = glance.rented.money, glance.rented.here
+        spent = f"this run ${here.spent(time.time()):.2f} · " if here else ""
+        listing.set_title("activity", f"{clean_line(glance.detail.run.id, 40)} · {spent}rented in all "
+                          f"${money.spent:.2f} · {grouped(len(self._events))} newest")
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         found = next((e for e in self._events if str(e.at) == event.option.id), None)
@@ -98,8 +101,9 @@ def _sign(event: RunEvent) -> tuple[str, str]:
         return LEVEL.get(str(event.data.get("level")), LEVEL["info"])
     if event.kind in ("stage", "run"):
         return STAGE.get(str(event.data.get("state")), STAGE["started"])
-    return {"checkpoint": ("▪", "$text-accent"), "command": ("$", "$text-primary"), "eval": ("=", "$text-primary")}.get(
-        event.kind, ("·", "$foreground-muted"))
+    signs = {"checkpoint": ("▪", "$text-accent"), "command": ("$", "$text-primary"), "eval": ("=", "$text-primary"),
+             "rental": ("⌂", "$text-warning")}
+    return signs.get(event.kind, ("·", "$foreground-muted"))
 
 
 def event_text(event: RunEvent) -> str:
@@ -122,6 +126,8 @@ def event_text(event: RunEvent) -> str:
         return f"{stage} step {event.step}: {results}" if event.step is not None else f"{stage}: {results}"
     if event.kind == "sample":
         return f"{stage} wrote: {data.get('prompt', '')}{data.get('text', '')}"
+    if event.kind == "rental":
+        return f"machine {data.get('phase', '')}" + (f": {data['text']}" if data.get("text") else "")
     if event.kind == "command":
         outcome = data.get("outcome") or "under way"
         return f"{data.get('action', '')} attempt {event.attempt}: {outcome}   $ {data.get('cli', '')}"

@@ -16,6 +16,7 @@ from textual.widgets.option_list import Option
 from console.glance import Glance, RunDetail
 from console.log_file import FileSource
 from console.lookout import job_log
+from console.rentals import RENTAL_LOG
 from console.runlog.queries import Stage
 from console.screens.base import ConsoleScreen
 from console.text import clean_line
@@ -86,10 +87,16 @@ class LogsScreen(ConsoleScreen):
     def _shown(self, detail: RunDetail) -> str:
         return self._stage or detail.state.stage or SUPERVISOR
 
+    def _ids(self, detail: RunDetail) -> list[str]:
+        machine = [RENTAL_LOG] if detail.folder.stage_log(RENTAL_LOG).exists() else []
+        return [*(stage.id for stage in detail.stages), SUPERVISOR, *machine]
+
     def _show_stages(self, detail: RunDetail) -> None:
         listing = self.query_one("#stages", StageList)
-        ids = [stage.id for stage in detail.stages] + [SUPERVISOR]
+        ids = self._ids(detail)
         lines = [_stage_line(stage) for stage in detail.stages] + [Content.styled("· supervisor", "$foreground-muted")]
+        if RENTAL_LOG in ids:
+            lines.append(Content.styled("· machine", "$foreground-muted"))
         if [option.id for option in listing.options] != ids:
             listing.clear_options()
             listing.add_options([Option(line, id=i) for i, line in zip(ids, lines, strict=True)])
@@ -124,7 +131,7 @@ class LogsScreen(ConsoleScreen):
 
     def action_stage(self, by: int) -> None:
         if self._detail is not None:
-            ids = [stage.id for stage in self._detail.stages] + [SUPERVISOR]
+            ids = self._ids(self._detail)
             shown = self._shown(self._detail)
             at = ids.index(shown) if shown in ids else 0
             self._choose(ids[max(0, min(at + by, len(ids) - 1))])

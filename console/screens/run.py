@@ -16,9 +16,10 @@ from textual.containers import Container, Horizontal, Vertical
 from textual.content import Content
 from textual.widgets import Static
 
-from console.glance import CurveWish, Drawn, Glance, RunDetail
+from console.glance import CurveWish, Drawn, Glance, Rented, RunDetail
 from console.log_file import FileSource
 from console.messages import CurvesRead
+from console.rentals import RENTAL_LOG
 from console.screens.base import ConsoleScreen
 from console.screens.run_lines import checkpoint_lines, state_line
 from console.text import clean_line
@@ -26,6 +27,7 @@ from console.widgets.axis import X_AXES
 from console.widgets.chart import Chart, ChartView, dot_columns
 from console.widgets.log_view import LogView
 from console.widgets.machine import machine_lines, machine_summary
+from console.widgets.rented import rented_lines
 from console.widgets.report_card import card_lines, headline, scores
 from console.widgets.stage_strip import StageStrip
 from console.widgets.text_pane import TextPane
@@ -75,6 +77,7 @@ class RunScreen(ConsoleScreen):
     def __init__(self) -> None:
         super().__init__()
         self._detail: RunDetail | None = None
+        self._rented = Rented()
         self._stage: str | None = None  # chosen by hand; None follows the run
         self._log_open: tuple[str, str] | None = None
         self._page = 0
@@ -93,6 +96,7 @@ class RunScreen(ConsoleScreen):
                         chart.can_focus = True
                         yield chart
                 with Vertical(id="side"):
+                    yield TextPane(id="rented")
                     yield TextPane(id="card")
                     yield TextPane(id="machine")
                     yield TextPane(id="saves")
@@ -107,7 +111,8 @@ class RunScreen(ConsoleScreen):
             self.query_one("#tail", LogView).poll()
 
     def show(self, glance: Glance) -> None:
-        self._detail = detail = glance.detail
+        self._detail, self._rented = glance.detail, glance.rented
+        detail = glance.detail
         self.query_one("#run-body").set_class(detail is None, "-empty")
         state = self.query_one("#run-state", Static)
         if detail is None:
@@ -117,6 +122,7 @@ class RunScreen(ConsoleScreen):
         self.query_one(StageStrip).show(detail.stages, stage)
         state.update(state_line(detail, machine_summary(detail.system.data) if detail.system else ""))
         self._show_side(detail)
+        self._show_rented(glance.rented)
         self._show_log(detail)
         self._ask_curves()
 
@@ -144,9 +150,18 @@ class RunScreen(ConsoleScreen):
         self.query_one("#saves", TextPane).show("checkpoints", f"{len(detail.checkpoints)} here", key,
                                                 lambda width: checkpoint_lines(detail, width))
 
+    def _show_rented(self, rented: Rented) -> None:
+        """The machine behind the run while it lives, and how it ended."""
+        pane, here = self.query_one("#rented", TextPane), rented.here
+        pane.display = here is not None
+        if here is not None:
+            key = here, int(time.time())
+            pane.show("rented machine", clean_line(str(here.detail.get("target", "")), 20), key,
+                      lambda width: rented_lines(here, rented.journal, width))
+
     def _show_log(self, detail: RunDetail) -> None:
-        stage = self._stage or detail.state.stage
-        if stage is None or self._log_open == (detail.run.id, stage):
+        stage = self._stage or detail.state.stage or RENTAL_LOG
+        if self._log_open == (detail.run.id, stage):
             return
         self._log_open = (detail.run.id, stage)
         found = detail.stage(stage)
@@ -268,14 +283,14 @@ class RunScreen(ConsoleScreen):
         at = ids.index(here) if here in ids else 0
         self._stage = ids[max(0, min(at + by, len(ids) - 1))]
         self._page = 0
-        self.show(Glance((), self._detail))
+        self.show(Glance((), self._detail, self._rented))
         self._show_charts()
 
     def action_follow(self) -> None:
         self._stage = None
         self.query_one("#tail", LogView).action_follow()
         if self._detail is not None:
-            self.show(Glance((), self._detail))
+            self.show(Glance((), self._detail, self._rented))
 
     def action_zoom(self) -> None:
         if self.maximized is not None:

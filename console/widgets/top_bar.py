@@ -8,7 +8,9 @@ from textual import events
 from textual.content import Content
 from textual.widget import Widget
 
+from console.rentals import NOTHING_RENTED, Money
 from console.widgets.numbers import clock
+from console.widgets.rented import meter
 from console.widgets.states import run_state
 
 SCREENS = (("home", "Home"), ("run", "Run"), ("logs", "Logs"), ("checkpoints", "Checkpoints"), ("chat", "Chat"),
@@ -22,8 +24,9 @@ class TopFacts:
     target: str = "this machine"
     word: str = "idle"
     elapsed: float | None = None
-    usd: float = 0.0
+    money: Money = NOTHING_RENTED
     read_only: bool = False
+    demo: bool = False
 
 
 class TopBar(Widget):
@@ -67,6 +70,8 @@ class TopBar(Widget):
     def _right(self, *, wide: bool) -> Content:
         facts = self._facts
         parts: list[Content | str] = []
+        if facts.demo:
+            parts += [Content.styled(" DEMO ", "bold $background on $warning"), "  "]
         if facts.read_only:
             parts += [Content.styled("READ-ONLY", "bold $text-warning"), "  "]
         if wide:
@@ -74,7 +79,7 @@ class TopBar(Widget):
         parts.append(run_state(facts.word))
         if facts.elapsed is not None:
             parts.append(f" {clock(facts.elapsed)}")
-        parts.append(f"  ${facts.usd:.2f} ")
+        parts += ["  ", meter(facts.money, wide)]
         return Content.assemble(*parts)
 
     def on_click(self, event: events.Click) -> None:

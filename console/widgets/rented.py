@@ -1,0 +1,65 @@
+"""What a rented machine costs and does, as lines: the meter of row 1, and the pane beside a run.
+
+Colours only repeat what the numbers say.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from textual.content import Content
+
+from console.rental import WORDS, Phase, Rental, level
+from console.rental_book import Entry
+from console.rentals import Money
+from console.text import clean_line
+from console.widgets.numbers import clock, line_bar, span
+from console.widgets.text_pane import pair
+
+COLOURS = {"": "$text-success", "amber": "$text-warning", "red": "bold $text-error"}
+
+
+def meter(money: Money, wide: bool) -> Content:
+    """`$47.91 of $120 ▕███░░░▏ $21.52/h guard in 3 h`; with little room only the dollars."""
+    if not money.per_hour and not money.budget:
+        return Content(f"${money.spent:.2f} ")
+    colour = COLOURS[level(money.share)]
+    parts: list[Content | str | tuple[str, str]] = [(f"${money.living:.2f} of ${money.budget:.0f}", colour)]
+    if wide:
+        full, rest = line_bar(money.share, 8)
+        parts += [" ", (full, colour), (rest, "$foreground 18%"), f" ${money.per_hour:.2f}/h"]
+        if money.guard_in is not None:
+            parts.append((f" guard in {span(money.guard_in)}", "$foreground-muted"))
+    parts.append(" ")
+    return Content.assemble(*parts)
+
+
+def rented_lines(rental: Rental, journal: Sequence[Entry], width: int) -> list[Content]:
+    """Phase, reason, time and money; then what happened so far, newest last."""
+    now = time.time()
+    share, shouting = rental.share(now), rental.phase is Phase.KEPT
+    colour = COLOURS[level(share)]
+    lines = [Content.styled(clean_line(WORDS[rental.phase], 60), "bold $text-error" if shouting else "bold")]
+    if note := clean_line(rental.note or rental.reason, 300):
+        lines += _wrapped(note, width, "$text-error" if shouting else "$foreground-muted")
+    hours = f"{rental.hours(now):.2f} of {rental.budget_hours:g} h"
+    spent = f"${rental.spent(now):.2f} of ${rental.budget_usd:.2f}, {hours}"
+    lines += [pair("money", Content.styled(spent, colour), width, 8),
+              pair("rate", f"${rental.usd_per_hour:.2f}/h", width, 8)]
+    if not rental.settled:
+        lines.append(pair("so far", clock(now - rental.created), width, 8))
+        lines.append(pair("guard", f"in {span(rental.guard_in(now))}: save, copy, prove, end", width, 8))
+        if rental.deadline:
+            ends = time.strftime("%H:%M", time.localtime(rental.deadline))
+            lines.append(pair("timer", f"inside the pod, {ends}", width, 8))
+    lines += [Content.assemble((time.strftime("%H:%M:%S ", time.localtime(entry.at)), "$foreground-muted"),
+                               f"{entry.phase} ", (clean_line(entry.text, 160), "$foreground-muted"))
+              for entry in journal[-6:]]
+    return lines
+
+
+def _wrapped(text: str, width: int, style: str) -> list[Content]:
+    import textwrap
+
+    return [Content.styled(line, style) for line in textwrap.wrap(text, max(width, 10))[:3]]
