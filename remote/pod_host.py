@@ -57,8 +57,8 @@ class PodPin(KnownKey):
             return
         shown, printed = fingerprint(line), self._printed()
         if printed and printed != shown:
-            raise HostKeyChanged(f"the machine at the pod's address shows the key {shown}, but pod {self.alias} printed "
-                                 f"{printed}: that is another machine; nothing was sent")
+            raise HostKeyChanged(f"the machine at the pod's address shows the key {shown}, but pod {self.alias} "
+                                 f"printed {printed}: that is another machine; nothing was sent")
         if not printed:
             if self.known_hosts.pinned(self.alias):
                 self.known_hosts.check(self.alias, line)

@@ -161,7 +161,7 @@ def error_for(status: int, detail: str, wait_s: float = 5.0) -> ProviderError:
     elif status == 400 and _DISK.search(detail):
         make, text = NoCapacity, "no host there has so much disk free: ask for a smaller disk or another place" + said
     elif status in (400, 413, 422):
-        make, text = BadRequest, f"RunPod refuses this request ({status}) and would again: {detail or 'no reason given'}"
+        make, text = BadRequest, f"RunPod refuses this request ({status}) and would again: {detail or 'no reason'}"
     elif status == 401:
         make, text = CredentialRefused, f"RunPod does not know this API key: make another at {KEYS_PAGE}" + said
     elif status == 402:

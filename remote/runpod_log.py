@@ -41,16 +41,21 @@ class SseParser:
         self._size = 0
 
     def feed(self, data: bytes) -> Iterator[tuple[str, str]]:
-        self._held += data
-        *lines, rest = re.split(rb"\r\n|\n|\r(?!$)", bytes(self._held))
-        self._held = bytearray(rest[-_LONGEST_FRAME:])
+        *lines, rest = data.split(b"\n")
         for line in lines:
-            if line:
-                self._take(line.decode("utf-8", "replace"))
+            self._hold(line)
+            whole, self._held = bytes(self._held).rstrip(b"\r"), bytearray()
+            if whole:
+                self._take(whole.decode("utf-8", "replace"))
                 continue
             if self._data and self._size <= _LONGEST_FRAME:
                 yield self._id, "\n".join(self._data)
             self._data, self._size = [], 0
+        self._hold(rest)
+
+    def _hold(self, piece: bytes) -> None:
+        """Keep a torn line, but no more of it than shows that it is too long."""
+        self._held += piece[: max(_LONGEST_FRAME + 16 - len(self._held), 0)]
 
     def _take(self, line: str) -> None:
         name, _, value = line.partition(":")
