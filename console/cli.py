@@ -16,6 +16,7 @@ import click
 
 _VERBS = {
     "chat": ("console.cli_chat:chat", "Ask a trained model, once or in a conversation."),
+    "ckpt": ("console.cli_ckpt:ckpt", "Back up, prove, restore, prune, import and export checkpoints."),
     "config": ("console.cli_config:config", "Show the settings in effect and where they come from."),
     "cost": ("console.cli_cost:cost", "What rented machines cost, and their limits."),
     "doctor": ("console.cli_doctor:doctor", "Check this machine and the console's own files."),

@@ -50,12 +50,22 @@ class RentSettings:
 
 
 @dataclass(frozen=True)
+class BackupSettings:
+    """Where checkpoints are copied to, and what pruning leaves alone."""
+
+    place: str = opt("", "hub:OWNER/NAME, or a folder; empty means backups in the console's own folder")
+    keep_best: int = opt(3, "prune keeps this many with the best validation result", low=1)
+    keep_last: int = opt(2, "prune keeps this many of the newest", low=1)
+
+
+@dataclass(frozen=True)
 class Settings:
     """All sections. `lines` says which line of `file` set a value, by "section.key"; the others are defaults."""
 
     chat: ChatSettings = field(default_factory=ChatSettings)
     run: RunSettings = field(default_factory=RunSettings)
     rent: RentSettings = field(default_factory=RentSettings)
+    backup: BackupSettings = field(default_factory=BackupSettings)
     file: Path | None = None
     lines: dict[str, int] = field(default_factory=dict)
 
@@ -70,7 +80,8 @@ class Settings:
         return found
 
 
-_SECTIONS: dict[str, type] = {"chat": ChatSettings, "run": RunSettings, "rent": RentSettings}
+_SECTIONS: dict[str, type] = {"chat": ChatSettings, "run": RunSettings, "rent": RentSettings,
+                              "backup": BackupSettings}
 
 
 def load(path: Path) -> Settings:

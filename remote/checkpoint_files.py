@@ -7,6 +7,7 @@ contains is only known to whoever hashed it.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -217,6 +218,10 @@ def read_manifest(text: str | None, step: int) -> tuple[dict[str, StoredFile], d
             raise ValueError("another checkpoint's")
         if not all(_STEP.fullmatch(name) for name in files):
             raise ValueError("a name that no checkpoint file has")
+        rest = {key: value for key, value in manifest.items() if key != "check"}
+        if "check" in manifest and manifest["check"] != hashlib.sha256(
+                json.dumps(rest, sort_keys=True).encode()).hexdigest():
+            raise ValueError("its check sum is another")
     except _WORST:
         return {}, {}, "its manifest is damaged"
     return files, manifest, None

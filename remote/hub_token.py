@@ -1,4 +1,4 @@
-"""Where the token for the Hub comes from: environment, keyring, or the login that the Hub's own tools left.
+"""Where the token for the Hub comes from when nobody hands one over: the environment, or the Hub tools' own login.
 
 It is read when it is needed, goes into a header and nowhere else: no command line, no log, no file of ours.
 """
@@ -9,7 +9,6 @@ import os
 from pathlib import Path
 
 VARIABLES = ("HF_TOKEN", "HUGGINGFACE_TOKEN", "HUGGING_FACE_HUB_TOKEN")
-SERVICE, ACCOUNT = "llmconsole", "HF_TOKEN"
 
 
 def find_token() -> str | None:
@@ -17,19 +16,7 @@ def find_token() -> str | None:
     for name in VARIABLES:
         if value := os.environ.get(name, "").strip():
             return value
-    return _from_keyring() or _from_login()
-
-
-def _from_keyring() -> str | None:
-    try:
-        import keyring  # optional at run time, and slow to start
-        from keyring.errors import KeyringError
-    except ImportError:
-        return None
-    try:
-        return keyring.get_password(SERVICE, ACCOUNT)
-    except (KeyringError, RuntimeError):  # no keyring on this machine, or it is locked
-        return None
+    return _from_login()
 
 
 def _from_login() -> str | None:

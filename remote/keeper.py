@@ -18,6 +18,7 @@ from remote.box import Box
 from remote.checkpoint_files import CheckpointFiles, Inventory
 from remote.errors import CopyRefused, DamagedCopy
 from remote.host import Host
+from remote.local import LocalHost
 from remote.metering import Meter, Progress
 from remote.receipts import Examined, HashBook, Kept, ReceiptBook
 from remote.safekeeping import READ_BACK, BackedUp, CheckpointId, Loss, Receipt, StoredFile
@@ -155,6 +156,16 @@ class Keeper:
             if reason is not None:
                 losses.append(Loss(found.id, found.bytes, reason))
         return losses
+
+    def holds(self, found: CheckpointFiles, kept: Kept) -> bool:
+        """Whether a receipt speaks of exactly what lies on this machine; reads what was not read before."""
+        box = Box(LocalHost())
+        try:
+            now = {name: StoredFile(stat.bytes, self._examined(box, found, name, path, stat, lambda _: None).sha256)
+                   for name, path, stat in found.parts()}
+        except DamagedCopy:
+            return False
+        return kept.content == backup_manifest.content_id(now)
 
     def _why_not(self, box: Box, found: CheckpointFiles) -> str | None:
         names = {name: stat.bytes for name, _, stat in found.parts()}
