@@ -22,12 +22,14 @@ class ConfigError(ValueError):
 
 
 def opt(default: Any, help: str, *, choices: Sequence[str] | None = None, unset: float | None = None,
-        low: float | None = None, high: float | None = None) -> Any:
+        low: float | None = None, high: float | None = None, short: str = "") -> Any:
     """A dataclass field with its help text.
 
     `unset` is the number that nanochat writes for "not given" (-1); it reads as None. `low` and `high` are inclusive.
+    `short` is the letter of nanochat's short flag, as in -i.
     """
-    meta = {"help": help, "choices": tuple(choices) if choices else None, "unset": unset, "low": low, "high": high}
+    meta = {"help": help, "choices": tuple(choices) if choices else None, "unset": unset, "low": low, "high": high,
+            "short": short}
     return dataclasses.field(default=default, metadata=meta)
 
 
@@ -44,6 +46,7 @@ class Option:
     unset: float | None
     low: float | None
     high: float | None
+    short: str = ""
 
     @property
     def flag(self) -> str:
@@ -58,7 +61,7 @@ def options(config_type: type[Any]) -> dict[str, Option]:
         kind, optional = _unwrap(hints[field.name])
         m = field.metadata
         found[field.name] = Option(field.name, kind, optional, field.default, m["help"], m["choices"], m["unset"],
-                                   m["low"], m["high"])
+                                   m["low"], m["high"], m.get("short", ""))
     return found
 
 
@@ -92,8 +95,11 @@ def from_argv(config_type: type[C], argv: Sequence[str]) -> C:
     known = options(config_type)
     values: dict[str, Any] = {}
     rest = list(argv)
+    shorts = {f"-{option.short}": option.flag for option in known.values() if option.short}
     while rest:
         word = rest.pop(0)
+        if word[:2] in shorts and word[2:3] in ("", "="):
+            word = shorts[word[:2]] + word[2:]
         if not word.startswith("--"):
             raise ConfigError(f"unexpected argument {word!r}: settings are written --name=value")
         name, has_value, value = word[2:].partition("=")

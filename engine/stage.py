@@ -86,8 +86,9 @@ _TABLE = (
         "Chat eval",
         ChatEval,
         "engine.stages.chat_eval:run",
-        ("chatsft_checkpoints/", "conversations/"),
+        ("chatsft_checkpoints/", "conversations/", "task_data/"),
         (),
+        parallel=True,
     ),
     StageSpec("report", "Report", Report, "engine.stages.report:run", ("report/",), ("report/report.md",)),
 )

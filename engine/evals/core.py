@@ -181,10 +181,17 @@ def _chunks(places: list[tuple[int, int]], vocab_size: int) -> Iterator[list[tup
 
 @contextmanager
 def _ready(model: GPT | Scorer) -> Iterator[Scorer]:
-    """The model in evaluation mode and with positions far beyond its context, for as long as the block runs."""
+    """The model as a Scorer."""
     if not isinstance(model, GPT):
         yield model
         return
+    with reach(model) as far:
+        yield _OurModel(far)
+
+
+@contextmanager
+def reach(model: GPT) -> Iterator[GPT]:
+    """The model in evaluation mode and with positions far beyond its context, for as long as the block runs."""
     kept, training = (model.cos, model.sin), model.training
     far = replace(model.config, sequence_len=REACH * model.config.sequence_len)
     if model.cos.shape[0] < far.sequence_len:
@@ -192,8 +199,7 @@ def _ready(model: GPT | Scorer) -> Iterator[Scorer]:
         model.cos, model.sin = cos.to(model.device), sin.to(model.device)
     model.eval()
     try:
-        yield _OurModel(model)
+        yield model
     finally:
         model.cos, model.sin = kept
         model.train(training)
-

@@ -26,19 +26,22 @@ class BaseEval:
 
 @dataclass(frozen=True)
 class ChatEval:
-    """Ask held-out questions and mark the answers."""
+    """Ask held-out questions and mark the answers: the dataset's own ones, or the benchmark tasks behind ChatCORE."""
 
-    source: str = opt("sft", "which stage's model", choices=SOURCES)
-    task_name: str = opt("all", "tasks to run, joined by |")
+    source: str = opt("sft", "which stage's model", choices=SOURCES, short="i")
+    task_name: str = opt("all", "tasks or kinds of question, joined by |; all: the dataset stage's questions where "
+                         "there are some, else the benchmarks; benchmarks: those in any case", short="a")
     device_type: str = opt("auto", "where to compute", choices=DEVICES)
-    dtype: str = opt("auto", "precision", choices=DTYPES)
-    temperature: float = opt(0.0, "0 takes the likeliest token", low=0)
-    top_k: int = opt(50, "sample among this many tokens", low=1)
-    max_new_tokens: int = opt(512, "longest answer in tokens", low=1)
-    batch_size: int = opt(64, "questions answered side by side", low=1)
-    max_problems: int | None = opt(None, "at most this many questions", unset=-1, low=1)
-    model_tag: str | None = opt(None, "which model; none: the largest")
-    step: int | None = opt(None, "which checkpoint; none: the newest", unset=-1, low=0)
+    dtype: str = opt("auto", "precision", choices=DTYPES, short="d")
+    temperature: float = opt(0.0, "0 takes the likeliest token", low=0, short="t")
+    top_k: int = opt(50, "sample among this many tokens", low=1, short="k")
+    max_new_tokens: int = opt(512, "longest answer in tokens", low=1, short="m")
+    num_samples: int = opt(1, "answers per benchmark problem; one right answer is enough", low=1, short="n")
+    batch_size: int = opt(64, "questions answered side by side", low=1, short="b")
+    max_problems: int | None = opt(None, "at most this many questions (of each benchmark task)", unset=-1, low=1,
+                                   short="x")
+    model_tag: str | None = opt(None, "which model; none: the largest", short="g")
+    step: int | None = opt(None, "which checkpoint; none: the newest", unset=-1, low=0, short="s")
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Chat evaluation: ask the questions that were kept back, with the calculator at hand, and mark every answer.
 
-How a question is marked stands in the questions file; a model gets no second try. Kinds below the mark that we aim for
-are named, with what the model answered instead.
+Where the dataset stage left no questions, or benchmark tasks are named, those are asked instead
+(`engine.stages.chat_benchmarks`). How a question is marked stands in the questions file; a model gets no second try.
+Kinds below the mark that we aim for are named, with what the model answered instead.
 """
 
 from __future__ import annotations
@@ -15,10 +16,13 @@ from typing import Any
 from engine.config import ConfigError, nearest
 from engine.context import StageContext, StageError
 from engine.data.conversations import FOLDER, ConversationError, check, json_lines
+from engine.dist import joined
 from engine.inference.chat import load_chat
 from engine.inference.generate import Engine
 from engine.inference.stream import AnswerStream, Piece
 from engine.settings.evaluation import ChatEval
+from engine.stages import chat_benchmarks
+from engine.tasks.table import CHATCORE
 from engine.tokenizer.bpe import Tokenizer
 from engine.tokenizer.chat_format import render_for_completion
 from engine.train.checkpoint import resolve
@@ -50,13 +54,27 @@ class Answer:
 
 
 def run(config: ChatEval, context: StageContext) -> None:
-    """Ask every question of conversations/questions.jsonl; a score per kind goes to log, events and report."""
+    """Ask conversations/questions.jsonl or the benchmarks; the scores go to log, events and report."""
+    benchmarks = chat_benchmarks.named(config.task_name)
+    questions = context.base_dir / FOLDER / "questions.jsonl"
+    if benchmarks is None and config.task_name == "all" and not questions.exists():
+        benchmarks = list(CHATCORE)
+    if benchmarks is not None:
+        return chat_benchmarks.run(config, context, benchmarks)
+    return _ask_questions(config, context)
+
+
+def _ask_questions(config: ChatEval, context: StageContext) -> None:
+    """Every question of conversations/questions.jsonl, marked by its own rule."""
     questions = choose(read_questions(context.base_dir / FOLDER / "questions.jsonl"), config)
     folder, step = resolve(context.base_dir, config.source, config.model_tag, config.step)
     chat = load_chat(folder, step, context.base_dir / "tokenizer", config.device_type, config.dtype)
     context.log(f"asking {len(questions):,} questions of {folder} step {step}")
     start = time.monotonic()
-    answers = ask(questions, chat.engine, chat.tokenizer, config, context)
+    with joined(chat.model.device) as world:
+        mine = ask(questions[world.rank :: world.size], chat.engine, chat.tokenizer, config, context)
+        shares = world.gather(mine)
+    answers = [shares[i % len(shares)][i // len(shares)] for i in range(len(questions))]
     seconds = time.monotonic() - start
     scores = score(answers)
     _tell(scores, answers, seconds, context)
@@ -88,7 +106,8 @@ def choose(questions: Sequence[Question], config: ChatEval) -> list[Question]:
     wanted = kinds if config.task_name == "all" else config.task_name.split("|")
     for kind in wanted:
         if kind not in kinds:
-            raise ConfigError(f"--task-name: there are no questions of kind {kind!r}{nearest(kind, kinds)}")
+            near = nearest(kind, [*kinds, *CHATCORE])
+            raise ConfigError(f"--task-name: there are no questions of kind {kind!r}{near}")
     return [q for q in questions if q.kind in wanted][: config.max_problems]
 
 

@@ -32,8 +32,8 @@ REFERENCE = Path(__file__).parents[4] / "shared" / "reference" / "upstream" / "p
 @functools.cache
 def upstream(era):
     """Model, tokenizer and upstream's answers of an era."""
-    folder = HERE / era if (HERE / era / "training.json").exists() else REFERENCE / era
-    if not (folder / "training.json").exists():
+    folder = HERE / era if (HERE / era / "train_final.pt").exists() else REFERENCE / era
+    if not (folder / "train_final.pt").exists():
         pytest.skip(f"the numbers of the {era} era are not at hand")
     facts = json.loads((folder / "training.json").read_text())
     state = {k: v.float() for k, v in torch.load(folder / "train_final.pt", weights_only=True).items()}
