@@ -1,35 +1,30 @@
-"""Training text as batches of tokens: parquet row groups, tokenised in order, cut into rows without a gap.
+"""Training text as batches of tokens on the device: read, encoded and packed ahead on a thread of its own.
 
-The packing is that of nanochat's seed: documents, each behind a <|bos|>, form one endless stream; a batch takes
-B·T + 1 tokens of it, and the last one is only a target. Unlike there, the position is exact to the token, so a resumed
-run sees the very batches that an unbroken one would have seen.
+A resumed run sees the very batches that an unbroken one would have seen, whatever was made ahead: the state goes with
+the batch that was handed out. How documents become rows is `engine.data.text_packing`.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from engine.data.prefetch import prefetch
+from engine.data.row_groups import Encoder, RowGroups
+from engine.data.text_packing import LOOK_AHEAD, PACKINGS, STREAM, State, best_fit, portable, stream
 
-class Encoder(Protocol):
-    """What the loaders need of a tokenizer."""
-
-    def get_bos_token_id(self) -> int: ...
-
-    def encode(self, text: list[str], prepend: int) -> list[list[int]]: ...
+AHEAD = 2  # batches made ahead: one that waits and one under way
 
 
 class TextBatches:
     """(x, y), each (B, T) int64, from the `text` column of parquet files, for ever; y is x one token later.
 
-    Rank r of `world` reads row groups r, r + world, ... of each file. `start` is a `state()` to go on from.
+    Rank r of `world` reads row groups r, r + world, ... of each file. `start` is a `state()` to go on from, `packing`
+    one of `PACKINGS`.
     """
 
     def __init__(
@@ -43,58 +38,44 @@ class TextBatches:
         world: int = 1,
         start: dict[str, Any] | None = None,
         device: torch.device | str = "cpu",
+        packing: str = STREAM,
+        look_ahead: int = LOOK_AHEAD,
+        ahead: int = AHEAD,
     ) -> None:
-        if not files:
-            raise ValueError("no parquet files to read")
-        self.files, self.tokenizer, self.device = list(files), tokenizer, device
-        self.shape, self.rank, self.world = (batch_size, seq_len), rank, world
-        self._where = {"pq_idx": 0, "rg_idx": rank, "offset": 0, "epoch": 1, **(start or {})}
+        if packing not in PACKINGS:
+            raise ValueError(f"packing {packing!r} is none of {', '.join(PACKINGS)}")
+        self.groups = RowGroups(files, tokenizer, rank, world)
+        self.device, self.shape, self.packing = torch.device(device), (batch_size, seq_len), packing
+        self.look_ahead, self.ahead = look_ahead, ahead
+        self._state: State | None = start
 
     def state(self) -> dict[str, Any]:
-        """Row group and token offset of the first token not handed out yet."""
-        return dict(self._where)
+        """What to go on from: plain JSON values."""
+        if self._state is None:
+            first = vars(self.groups.first())
+            return {**first, "offset": 0} if self.packing == STREAM else {**first, "row": 0, "buffer": []}
+        return portable(self._state)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        start = None if self._state is None else portable(self._state)
+        made = self._made(start)
+        for x, y, state in prefetch(made, self.ahead) if self.ahead else made:
+            self._state = state
+            yield x.to(self.device, non_blocking=True), y.to(self.device, non_blocking=True)
+
+    def _made(self, start: State | None) -> Iterator[tuple[Tensor, Tensor, State]]:
+        """Batches in this machine's memory, for a GPU in pages that it can fetch by itself."""
         B, T = self.shape
-        pending: deque[tuple[dict[str, Any], np.ndarray]] = deque()  # row groups not used up, with their positions
-        groups = self._row_groups()
-        while True:
-            while sum(len(ids) for _, ids in pending) < B * T + 1:
-                pending.append(next(groups))
-            flat = np.concatenate([self._take(pending, n) for n in self._shares(pending, B * T + 1)])
-            ids = torch.from_numpy(flat).to(self.device)
-            yield ids[:-1].view(B, T), ids[1:].view(B, T)
-
-    @staticmethod
-    def _shares(pending: deque[tuple[dict[str, Any], np.ndarray]], need: int) -> list[int]:
-        """How many tokens to take of each pending row group, in order, to get `need`."""
-        shares: list[int] = []
-        for _, ids in pending:
-            shares.append(min(need - sum(shares), len(ids)))
-        return [n for n in shares if n]
-
-    def _take(self, pending: deque[tuple[dict[str, Any], np.ndarray]], n: int) -> np.ndarray:
-        where, ids = pending.popleft()
-        rest = {**where, "offset": where["offset"] + n}
-        if n < len(ids):
-            pending.appendleft((rest, ids[n:]))
-        self._where = rest
-        return ids[:n]
-
-    def _row_groups(self) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
-        """Token ids (int64) of one row group after another, from the current position on."""
-        pq_idx, rg_idx, epoch = self._where["pq_idx"], self._where["rg_idx"], self._where["epoch"]
-        skip = self._where["offset"]
-        while True:
-            file = pq.ParquetFile(self.files[pq_idx])
-            while rg_idx < file.num_row_groups:
-                ids = self._encode(file.read_row_group(rg_idx, columns=["text"]).column("text").to_pylist())
-                yield {"pq_idx": pq_idx, "rg_idx": rg_idx, "offset": skip, "epoch": epoch}, ids[skip:]
-                rg_idx, skip = rg_idx + self.world, 0
-            pq_idx, rg_idx = pq_idx + 1, self.rank
-            if pq_idx == len(self.files):
-                pq_idx, epoch = 0, epoch + 1
-
-    def _encode(self, documents: list[str]) -> np.ndarray:
-        rows = self.tokenizer.encode(documents, prepend=self.tokenizer.get_bos_token_id())
-        return np.fromiter((i for row in rows for i in row), dtype=np.int64, count=sum(map(len, rows)))
+        if self.packing == STREAM:
+            packed = stream(self.groups, B, T, start)
+        else:
+            packed = best_fit(self.groups, B, T, start, self.look_ahead)
+        for rows, state in packed:
+            ids = torch.from_numpy(rows)
+            if self.packing == STREAM:
+                x, y = ids[:-1].view(B, T), ids[1:].view(B, T)
+            else:
+                x, y = ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
+            if self.device.type == "cuda":
+                x, y = x.pin_memory(), y.pin_memory()
+            yield x, y, state
