@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from console.cli_output import emit_json, json_option, line, note, table, when
-from console.errors import NotFound
+from console.errors import NotFound, Refused
 
 
 @click.group()
@@ -34,6 +34,55 @@ def model_list(as_json: bool) -> None:
     rows = [("*" if m == default else "", m.ref, f"{m.n_params:,}" if m.n_params else None, m.val_bpb, when(m.created),
              m.problem or ("verified" if m.verified else "not ours: unverified")) for m in models]
     table(("", "model", "parameters", "val bpb", "made", "state"), rows)
+
+
+@model.command("pull")
+@click.argument("sources", nargs=-1, required=True)
+@click.option("--as", "label", help="The run that it becomes here.")
+@click.option("--revision", help="A branch or commit; it is pinned to its commit at once.")
+@click.option("--stage", type=click.Choice(["base", "mid", "sft", "rl"]), help="What it is, where nothing says it.")
+@json_option
+@click.pass_context
+def model_pull(ctx: click.Context, sources: tuple[str, ...], label: str | None, revision: str | None,
+               stage: str | None, as_json: bool) -> int:
+    """Bring a model here to talk to: weights and tokenizer, without what only training needs."""
+    from console.cli_ckpt import import_here, may_write
+
+    may_write(ctx)
+    return import_here(list(sources), label, as_json, stage=stage, optimizer=False, revision=revision)
+
+
+@model.command("rm")
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Delete it without asking, even when no other copy is proven.")
+@json_option
+@click.pass_context
+def model_rm(ctx: click.Context, name: str, yes: bool, as_json: bool) -> int:
+    """Delete a model's files on this machine. Without a proven copy elsewhere you type its name first."""
+    from console.backups import only_copy, remove_local
+    from console.cli_ckpt import may_write
+    from console.paths import Home, home
+    from console.shelf import survey
+    from engine.catalog import find, list_models
+    from engine.rundir import base_dir
+
+    may_write(ctx)
+    chosen = find(list_models(base_dir()), name)
+    items = survey(Home(home()), base_dir()).items
+    item = next((i for i in items if i.here and i.here.folder == str(chosen.path) and i.name.step == chosen.step), None)
+    if item is None:
+        raise NotFound(f"{chosen.ref} has no files that may be deleted")
+    reason = only_copy(Home(home()), base_dir(), item)
+    if reason:
+        note(f"{chosen.ref}: {reason}; deleting it loses it for good")
+    if not yes and click.prompt(f"Type {chosen.ref} to delete it", err=True).strip() != chosen.ref:
+        raise Refused("nothing was deleted")
+    freed = remove_local(item)
+    if as_json:
+        emit_json({"removed": chosen.ref, "bytes": freed, "last_copy": bool(reason)})
+    else:
+        line(f"removed {chosen.ref}")
+    return 0
 
 
 @click.group()

@@ -102,7 +102,7 @@ def ckpt_backup(ctx: click.Context, where: str | None, prefix: str, private: boo
     from remote.checkpoint_files import inventory
     from remote.local import LocalHost
 
-    _may_write(ctx, dry_run)
+    may_write(ctx, dry_run)
     home_ = Home(home())
     chosen = chosen_place(home_, where)
     place = type(chosen)(chosen.where, prefix, not private, repo_type, branch)
@@ -146,7 +146,7 @@ def _loss(loss: Loss) -> dict[str, Any]:
     return {"checkpoint": str(loss.checkpoint), "bytes": loss.bytes, "reason": loss.reason}
 
 
-def _may_write(ctx: click.Context, dry_run: bool = False) -> None:
+def may_write(ctx: click.Context, dry_run: bool = False) -> None:
     if ctx.find_root().obj["read_only"] and not dry_run:
         raise Refused("this console is read-only: it copies and deletes nothing", "leave --read-only out")
 
@@ -223,7 +223,7 @@ def ckpt_verify(ctx: click.Context, name: str | None, as_json: bool) -> int:
     from console.paths import Home, home
     from console.transfer_lines import narrator
 
-    _may_write(ctx)
+    may_write(ctx)
     shelf = _shelf()
     items = [shelf.find(name)] if name else shelf.items
     copies = [kept for item in items for kept in item.copies]
@@ -253,7 +253,7 @@ def ckpt_restore(ctx: click.Context, name: str, into: str | None, no_optimizer: 
     from console.paths import Home, home
     from console.transfer_lines import narrator
 
-    _may_write(ctx, dry_run)
+    may_write(ctx, dry_run)
     item = _shelf().find(name)
     base = destination(into, item.name.run)
     if dry_run:
@@ -298,7 +298,7 @@ def ckpt_prune(ctx: click.Context, keep_best: int | None, keep_last: int | None,
     from console.settings import load
     from engine.rundir import base_dir
 
-    _may_write(ctx, dry_run)
+    may_write(ctx, dry_run)
     home_ = Home(home())
     policy = load(home_.config).backup
     plan = plan_prune(home_, base_dir(), keep_best or policy.keep_best, keep_last or policy.keep_last)
@@ -318,3 +318,70 @@ def ckpt_prune(ctx: click.Context, keep_best: int | None, keep_last: int | None,
                    "keep": {str(item.name): reason for item, reason in plan.keep}})
     return 0
 
+
+
+@ckpt.command("import")
+@click.argument("sources", nargs=-1)
+@click.option("--repo-id", help="OWNER/NAME, as pull_from_hf names it.")
+@click.option("--repo-path", default="", help="The folder in it.")
+@click.option("--revision", help="A branch or commit; it is pinned to its commit at once.")
+@click.option("--stage", type=STAGES, help="What it is, where its place does not say it.")
+@click.option("--target-tag", "tag", help="The tag that it gets here.")
+@click.option("--step", type=int, help="Only this step.")
+@click.option("--as", "label", help="The run that it becomes here.")
+@click.option("--no-optimizer", is_flag=True, help="Leave out what only a resume needs.")
+@json_option
+@click.pass_context
+def ckpt_import(ctx: click.Context, sources: tuple[str, ...], repo_id: str | None, repo_path: str,
+                revision: str | None, stage: str | None, tag: str | None, step: int | None, label: str | None,
+                no_optimizer: bool, as_json: bool) -> int:
+    """Bring a model here: a folder, OWNER/NAME, OWNER/NAME::folder::pattern,pattern, or several that belong together.
+
+    nanochat's own layout and those of its forks are understood, and transformers' format.
+    """
+    may_write(ctx)
+    specs = [*sources, *([f"{repo_id}::{repo_path}" if repo_path else repo_id] if repo_id else [])]
+    return import_here(specs, label, as_json, stage=stage, tag=tag, step=step, optimizer=not no_optimizer,
+                       revision=revision)
+
+
+def import_here(specs: list[str], label: str | None, as_json: bool, **more: Any) -> int:
+    """Shared with `model pull`."""
+    from console.importing import bring, label_for
+    from console.paths import Home, home
+    from console.transfer_lines import narrator
+    from engine.rundir import base_dir, valid_run_id
+
+    if not specs:
+        raise UsageProblem("name a source: a folder, or OWNER/NAME")
+    name = label or label_for(specs)
+    if not valid_run_id(name):
+        raise UsageProblem(f"{name!r} cannot name a run", "use letters, digits, '.', '_' and '-', at most 80")
+    arrived = bring(Home(home()), specs, base_dir(), name, narrator(as_json), threading.Event(), **more)
+    if as_json:
+        emit_json({"run": name, "checkpoints": arrived})
+        return 0
+    for item in arrived:
+        line(f"{name}/{item.stage}@{item.step}  {_gb(item.bytes)}  {item.folder}")
+    note(f"`llmconsole chat -m {name}` talks to it")
+    return 0
+
+
+@ckpt.command("export")
+@click.argument("model")
+@click.argument("target", type=click.Path(path_type=Path))
+@json_option
+@click.pass_context
+def ckpt_export(ctx: click.Context, model: str, target: Path, as_json: bool) -> int:
+    """Write MODEL to the new folder TARGET in transformers' format, with its tokenizer and a model card."""
+    from console.importing import export
+    from engine.catalog import find, list_models
+    from engine.rundir import base_dir
+
+    may_write(ctx)
+    done = export(find(list_models(base_dir()), model), target)
+    if as_json:
+        emit_json(done)
+    else:
+        line(f"{done['folder']}  {done['tensors']} tensors  {_gb(done['bytes'])}")
+    return 0

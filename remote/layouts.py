@@ -184,7 +184,7 @@ def _tokenizer(names: set[str], folder: str) -> dict[str, str]:
 def manifest_of(source: Source, found: Found, label: str) -> Manifest:
     """Sizes and hashes of a foreign checkpoint: from the listing where it has them, else by reading the file now."""
     listed = {entry.path: entry for entry in source.files()}
-    files = {name: _stored(source, listed[path]) for name, path in found.paths.items()}
+    files = {name: stored_of(source, listed[path]) for name, path in found.paths.items()}
     ranks = sum(name.startswith("optim_") for name in files)
     meta = _meta(source, found.paths[f"meta_{found.step:06d}.json"])
     val = meta.get("val_bpb")
@@ -192,7 +192,8 @@ def manifest_of(source: Source, found: Found, label: str) -> Manifest:
                     float(val) if isinstance(val, (int, float)) else None)
 
 
-def _stored(source: Source, entry: Listed) -> StoredFile:
+def stored_of(source: Source, entry: Listed) -> StoredFile:
+    """Size and sha256 of one listed file; read now, and compared with the listing, where that has no sha256."""
     if entry.sha256 is not None:
         return StoredFile(entry.size, entry.sha256)
     digest, git = hashlib.sha256(), hashlib.sha1(b"blob %d\0" % entry.size)

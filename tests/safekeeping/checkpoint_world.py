@@ -29,11 +29,11 @@ def write(path: Path, data: bytes, when: float = PAST) -> None:
 
 
 def add_checkpoint(base: Path, folder: str = "base_checkpoints/d4", step: int = 300, *, ranks: int = 2,
-                   manifest: bool = True, size: int = 3000, when: float = PAST) -> Path:
+                   manifest: bool = True, size: int = 3000, when: float = PAST, val_bpb: float = 0.9) -> Path:
     """Model, meta, optimizer state of `ranks` processes, and our manifest unless nanochat wrote it."""
     place = base / folder
     seed = step * 10 + len(folder)
-    meta = json.dumps({"step": step, "val_bpb": 0.9, "model_config": {"n_layer": 4}}, indent=2).encode()
+    meta = json.dumps({"step": step, "val_bpb": val_bpb, "model_config": {"n_layer": 4}}, indent=2).encode()
     files = {f"model_{step:06d}.pt": tensor_file(seed, size), f"meta_{step:06d}.json": meta}
     files |= {f"optim_{step:06d}_rank{r}.pt": tensor_file(seed + r + 1, size * 2) for r in range(ranks)}
     for name, data in files.items():
