@@ -19,11 +19,10 @@ from engine.model.attention import Cache, CausalSelfAttention, rotary_tables
 from engine.model.config import CLASSIC, SMEAR_CHANNELS, Architecture, GPTConfig
 from engine.model.initial import init_classic, init_modern
 from engine.model.layers import Linear, rms_norm
+from engine.model.loss import IGNORE as IGNORE  # where others look for it
+from engine.model.loss import mean_cross_entropy, row_cross_entropy
 from engine.model.neighbours import BigramEmbedding, smear
 from engine.model.value_embedding import value_tables
-
-IGNORE = -1  # target value that does not count in the loss
-
 
 class MLP(nn.Module):
     """(B, T, C) -> (B, T, C) through 4C channels and relu²."""
@@ -119,16 +118,21 @@ class GPT(nn.Module):
         position alone, (B, 1, V). With a cache, positions go on from `kv_cache.pos`, which this call advances.
         Raises ValueError when positions exceed `sequence_len`.
         """
-        logits = self._logits(self._trunk(idx, kv_cache, last_only))
+        x = self._trunk(idx, kv_cache, last_only)
         if targets is None:
-            return logits
-        return F.cross_entropy(
-            logits.flatten(0, 1), targets.flatten().long(), ignore_index=IGNORE, reduction=loss_reduction
-        )
+            return self._logits(x)
+        rows, flat = x.flatten(0, 1), targets.flatten().long()
+        settled = (self.lm_head.weight, flat, self.config.vocab_size, self.architecture.softcap)
+        if self._whole_logits(loss_reduction):
+            return F.cross_entropy(self._logits(rows), flat, ignore_index=IGNORE, reduction=loss_reduction)
+        return mean_cross_entropy(rows, *settled) if loss_reduction == "mean" else row_cross_entropy(rows, *settled)
 
-    def logits_at(self, idx: Tensor, where: tuple[Tensor, Tensor]) -> Tensor:
-        """idx (B, T) -> logits (N, V) float32 at N places only, given as their rows (N,) and positions (N,)."""
-        return self._logits(self._trunk(idx, None, False)[where])
+    def _whole_logits(self, reduction: str) -> bool:
+        """Whether the loss must go through all logits at once: the compiler fuses that by itself, 8-bit products are
+        the layer's business, and only means have gradients piece by piece."""
+        if torch.compiler.is_compiling() or self.lm_head.product is not None or reduction == "sum":
+            return True
+        return reduction == "none" and torch.is_grad_enabled()
 
     def _trunk(self, idx: Tensor, kv_cache: Cache | None, last_only: bool) -> Tensor:
         """Token ids (B, T) -> final normalised stream (B, T or 1, C)."""
@@ -168,7 +172,7 @@ class GPT(nn.Module):
         return self.value_embeds[str(layer)](idx)
 
     def _logits(self, x: Tensor) -> Tensor:
-        """Stream (B, T, C) -> soft-capped logits (B, T, V) float32; padded vocabulary rows are cut off."""
+        """Stream (..., C) -> soft-capped logits (..., V) float32; padded vocabulary rows are cut off."""
         logits = self.lm_head(x)[..., : self.config.vocab_size].float()
         return self.architecture.softcap * torch.tanh(logits / self.architecture.softcap)
 

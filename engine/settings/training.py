@@ -121,12 +121,28 @@ class ChatSft(Training):
     )
 
 
-_CLASSIC: dict[str, Any] = {"target_param_data_ratio": 20.0, "total_batch_size": 524_288, "unembedding_lr": 0.004, "embedding_lr": 0.2,
-            "matrix_lr": 0.02, "weight_decay": 0.0, "grad_clip": 1.0, "warmup_steps": None, "warmdown_ratio": 0.2,
-            "final_lr_frac": 0.0}  # fmt: skip
-_MODERN: dict[str, Any] = {"target_param_data_ratio": 12.0, "total_batch_size": None, "unembedding_lr": 0.008, "embedding_lr": 0.3,
-           "matrix_lr": 0.02, "weight_decay": 0.28, "grad_clip": 0.0, "warmup_steps": 40, "warmdown_ratio": 0.65,
-           "final_lr_frac": 0.05}  # fmt: skip
+_CLASSIC: dict[str, Any] = {
+    "target_param_data_ratio": 20.0,
+    "total_batch_size": 524_288,
+    "unembedding_lr": 0.004,
+    "embedding_lr": 0.2,
+    "matrix_lr": 0.02,
+    "weight_decay": 0.0,
+    "grad_clip": 1.0,
+    "warmdown_ratio": 0.2,
+    "final_lr_frac": 0.0,
+}
+_MODERN: dict[str, Any] = {
+    "target_param_data_ratio": 12.0,
+    "unembedding_lr": 0.008,
+    "embedding_lr": 0.3,
+    "matrix_lr": 0.02,
+    "weight_decay": 0.28,
+    "grad_clip": 0.0,
+    "warmup_steps": 40,
+    "warmdown_ratio": 0.65,
+    "final_lr_frac": 0.05,
+}
 
 
 def resolved(config: BaseTrain) -> BaseTrain:

@@ -14,9 +14,9 @@ from engine.context import StageError
 from engine.device import Device
 from engine.dist import World
 from engine.model.gpt import GPT
+from engine.train.plan import step_bytes
 
 _SHARE = 0.85  # of the free memory that may be planned with; the rest is for fragments and evaluations
-_STATE_BYTES = 16  # per parameter: weight, gradient and two moments in float32; Muon has one, its products the rest
 
 
 def accumulation_steps(total_batch_size: int, device_batch_size: int, seq_len: int, world: int = 1) -> int:
@@ -49,7 +49,7 @@ def fitting_batch_size(model: GPT, device: Device, world: World, seq_len: int, t
     most = rows & -rows  # the largest power of two that divides
     budget = _SHARE * min(world.gather(free_memory(device) / (1 if device.device.type == "cuda" else world.size)))
     size = most
-    while size > 1 and step_bytes(model, size, seq_len) > budget:
+    while size > 1 and _needed(model, size, seq_len) > budget:
         size //= 2
     while device.device.type == "cuda" and world.any(not _runs(model, size, seq_len)):
         if size == 1:
@@ -65,15 +65,10 @@ def free_memory(device: Device) -> float:
     return float(psutil.virtual_memory().available)
 
 
-def step_bytes(model: GPT, batch_size: int, seq_len: int) -> float:
-    """Roughly what a training step holds at its largest moment: parameters and their state, saved activations, and the
-    scores of explicit attention where a CPU keeps them."""
-    c = model.config
+def _needed(model: GPT, batch_size: int, seq_len: int) -> float:
     item = torch.tensor([], dtype=model.dtype).element_size()
-    channels = 34 * c.n_embd  # saved per token and layer: norms, q, k, v and their rotations, 4C twice, sums
-    scores = c.n_head * seq_len * 2 if model.device.type == "cpu" and seq_len <= 512 else 0
-    per_token = item * c.n_layer * (channels + scores) + 8 * c.n_embd
-    return model.n_params() * _STATE_BYTES + batch_size * seq_len * per_token
+    explicit = model.device.type == "cpu" and seq_len <= 512
+    return step_bytes(model.config, model.n_params(), batch_size, seq_len, item, explicit=explicit)
 
 
 def _runs(model: GPT, batch_size: int, seq_len: int) -> bool:

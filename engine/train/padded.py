@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.model.gpt import IGNORE
+from engine.model.loss import IGNORE
 
 Render = Callable[[int], tuple[list[int], list[int]]]
 

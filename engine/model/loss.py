@@ -1,0 +1,104 @@
+"""Cross entropy of soft-capped logits, a few hundred rows at a time: the logits of a whole batch never exist.
+
+At a vocabulary of 32,768 they would be the largest tensor of a training step several times over (logits, their tanh, the
+softmax, the gradient). Here each chunk's gradients are taken while its logits are at hand, so nothing is computed twice.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+IGNORE = -1  # target value that does not count in the loss
+
+_CHUNK_ELEMENTS = 1 << 22  # logits at a time, 16 MB of float32: what a CPU's last cache holds
+_BLOCK = 1024  # rows whose gradients meet the weight in one product
+
+
+def mean_cross_entropy(x: Tensor, weight: Tensor, targets: Tensor, vocab_size: int, softcap: float) -> Tensor:
+    """Mean loss () in nats over targets (N,) that are not IGNORE, of x (N, C) against lm_head's weight (rows, C).
+
+    With gradients to x and weight; 0/0 is NaN where no target counts.
+    """
+    if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
+        loss: Tensor = _MeanCrossEntropy.apply(x, weight, targets, vocab_size, softcap)
+        return loss
+    losses = row_cross_entropy(x, weight, targets, vocab_size, softcap)
+    return losses.sum() / (targets != IGNORE).sum()
+
+
+def row_cross_entropy(x: Tensor, weight: Tensor, targets: Tensor, vocab_size: int, softcap: float) -> Tensor:
+    """Loss (N,) of every row, 0 where its target is IGNORE; without gradients."""
+    columns = weight[:vocab_size].to(x.dtype)
+    losses = [
+        F.cross_entropy(
+            softcap * torch.tanh((rows @ columns.T).float() / softcap), t, ignore_index=IGNORE, reduction="none"
+        )
+        for rows, t in _chunks(x, targets, vocab_size)
+    ]
+    return torch.cat(losses)
+
+
+def _chunks(x: Tensor, targets: Tensor, vocab_size: int) -> zip[tuple[Tensor, Tensor]]:
+    size = _rows(vocab_size)
+    return zip(x.split(size), targets.split(size), strict=True)
+
+
+def _rows(vocab_size: int) -> int:
+    return max(64, _CHUNK_ELEMENTS // vocab_size)
+
+
+class _MeanCrossEntropy(torch.autograd.Function):
+    """Gradients are made in the forward pass for an outer gradient of 1, and scaled by the real one in the backward."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, targets: Tensor, vocab_size: int, softcap: float) -> Tensor:
+        columns = weight[:vocab_size].to(x.dtype)  # (V, C)
+        counted = (targets != IGNORE).sum()
+        chunk = _Chunk(min(_rows(vocab_size), len(x)), vocab_size, softcap, x)
+        dx, dw = torch.empty_like(x), torch.zeros_like(weight)
+        total = torch.zeros((), device=x.device)
+        for block in range(0, len(x), _BLOCK):
+            rows, t = x[block : block + _BLOCK], targets[block : block + _BLOCK]
+            dlogits = x.new_empty(len(rows), vocab_size)
+            for start in range(0, len(rows), chunk.size):
+                part = slice(start, start + chunk.size)
+                total += chunk(rows[part], columns, t[part], counted, dlogits[part])
+            torch.mm(dlogits, columns, out=dx[block : block + len(rows)])
+            dw[:vocab_size] += dlogits.T @ rows
+        ctx.save_for_backward(dx, dw)
+        return total / counted
+
+    @staticmethod
+    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, ...]:
+        dx, dw = ctx.saved_tensors
+        return dx.mul_(outer.to(dx.dtype)), dw.mul_(outer), None, None, None
+
+
+class _Chunk:
+    """Buffers for a few rows of logits, used again and again: fresh memory would have to be cleared by the system."""
+
+    def __init__(self, size: int, vocab_size: int, softcap: float, like: Tensor) -> None:
+        self.size, self.softcap = size, softcap
+        self.z = like.new_empty(size, vocab_size)
+        self.slope = torch.empty(size, vocab_size, device=like.device)
+        self.p = torch.empty_like(self.slope)
+
+    def __call__(self, x: Tensor, columns: Tensor, targets: Tensor, counted: Tensor, dlogits: Tensor) -> Tensor:
+        """Sum of losses () of rows x (n, C); writes the gradient by the logits before the softcap, divided by
+        `counted`, into `dlogits` (n, V)."""
+        n = len(x)
+        z, slope, p = self.z[:n], self.slope[:n], self.p[:n]
+        torch.mm(x, columns.T, out=z)
+        slope.copy_(z).mul_(1 / self.softcap).tanh_()
+        torch.mul(slope, self.softcap, out=p).exp_()  # within e**±softcap, so no maximum need be taken off
+        sums = p.sum(-1, keepdim=True)
+        chosen = targets.clamp(min=0)[:, None]
+        share = (targets[:, None] != IGNORE) / counted  # of each row in the mean
+        losses = sums.log() - self.softcap * slope.gather(1, chosen)
+        p.mul_(share / sums).scatter_add_(1, chosen, -share)
+        dlogits.copy_(p.addcmul_(p, slope.square_(), value=-1.0))
+        return (losses * share).sum() * counted

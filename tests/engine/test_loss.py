@@ -1,0 +1,63 @@
+"""The loss without whole logits against the loss with them: same value, same gradients, less memory."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from engine.model import loss as module
+from engine.model.loss import IGNORE, mean_cross_entropy, row_cross_entropy
+
+
+def data(n: int, dtype: torch.dtype = torch.float32, rows: int = 320) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(n)
+    x = torch.randn(n, 24, generator=generator).to(dtype).requires_grad_()
+    weight = torch.randn(rows, 24, generator=generator).mul_(2).requires_grad_()
+    targets = torch.randint(0, 300, (n,), generator=generator)
+    targets[::7] = IGNORE
+    return x, weight, targets
+
+
+def naive(x: Tensor, weight: Tensor, targets: Tensor, reduction: str = "mean") -> Tensor:
+    logits = 15 * torch.tanh(F.linear(x, weight.to(x.dtype))[:, :300].float() / 15)
+    return F.cross_entropy(logits, targets, ignore_index=IGNORE, reduction=reduction)
+
+
+@pytest.mark.parametrize("n", [1, 63, 64, 200, 2500])
+def test_value_and_gradients_are_those_of_whole_logits(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_CHUNK_ELEMENTS", 64 * 300)
+    x, weight, targets = data(n)
+    targets[0] = 5
+    expected = naive(x, weight, targets)
+    (expected * 3).backward()
+    dx, dw = x.grad, weight.grad
+    x.grad = weight.grad = None
+    loss = mean_cross_entropy(x, weight, targets, 300, 15.0)
+    (loss * 3).backward()
+    assert loss.item() == pytest.approx(expected.item(), abs=1e-5)
+    torch.testing.assert_close(x.grad, dx, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(weight.grad, dw, rtol=1e-4, atol=1e-6)
+    assert weight.grad is not None and not weight.grad[300:].any()  # padding learns nothing
+    with torch.no_grad():
+        assert mean_cross_entropy(x, weight, targets, 300, 15.0).item() == pytest.approx(expected.item(), abs=1e-5)
+        torch.testing.assert_close(
+            row_cross_entropy(x, weight, targets, 300, 15.0), naive(x, weight, targets, "none"), rtol=0, atol=1e-5
+        )
+
+
+def test_in_bfloat16_it_is_as_near_as_the_precision() -> None:
+    x, weight, targets = data(500, torch.bfloat16)
+    naive(x, weight, targets).backward()
+    dx, dw = x.grad, weight.grad
+    x.grad = weight.grad = None
+    mean_cross_entropy(x, weight, targets, 300, 15.0).backward()
+    assert dx is not None and dw is not None and x.grad is not None and weight.grad is not None
+    assert (x.grad.float() - dx.float()).norm() < 0.02 * dx.float().norm()
+    assert (weight.grad - dw).norm() < 0.02 * dw.norm()
+
+
+def test_nothing_to_predict_is_not_a_number_and_touches_nothing_else() -> None:
+    x, weight, _ = data(10)
+    assert mean_cross_entropy(x, weight, torch.full((10,), IGNORE), 300, 15.0).isnan()
