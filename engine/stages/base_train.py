@@ -15,7 +15,7 @@ from engine.data.shards import train_files, val_file
 from engine.device import Device
 from engine.dist import World
 from engine.inference.samples import print_samples
-from engine.model.config import CLASSIC, MODERN, Architecture, GPTConfig, from_depth, modern_from_depth
+from engine.model.config import Architecture, GPTConfig
 from engine.model.counts import padded_rows
 from engine.model.gpt import GPT
 from engine.settings.training import BaseTrain, resolved
@@ -34,15 +34,9 @@ from engine.train.assemble import (
 )
 from engine.train.core_metric import core_hook
 from engine.train.loop import Schedule
+from engine.train.plan import base_horizon, base_shape
 from engine.train.resume import resume_point
-from engine.train.schedule import (
-    Horizon,
-    cosine_to_zero,
-    modern_momentum,
-    muon_momentum,
-    plan_horizon,
-    ramp,
-)
+from engine.train.schedule import Horizon, cosine_to_zero, modern_momentum, muon_momentum, ramp
 
 
 def run(config: BaseTrain, context: StageContext) -> None:
@@ -122,26 +116,13 @@ def _set_up(config: BaseTrain, context: StageContext, device: Device, world: Wor
 
 def _shape(config: BaseTrain, vocab_size: int) -> tuple[GPTConfig, Architecture]:
     try:
-        if config.architecture == "modern":
-            shape = modern_from_depth(
-                config.depth,
-                vocab_size=vocab_size,
-                sequence_len=config.max_seq_len,
-                aspect_ratio=config.aspect_ratio,
-                head_dim=config.head_dim,
-                window_pattern=config.window_pattern,
-            )
-            return shape, MODERN
-        return from_depth(
-            config.depth,
-            vocab_size=vocab_size,
-            sequence_len=config.max_seq_len,
-            width=config.width,
-            head_dim=config.head_dim,
-        ), CLASSIC
+        return base_shape(config, vocab_size)
     except ValueError as error:
-        advice = "change --depth, --width, --head-dim or --window-pattern"
-        raise StageError(f"these settings make no model: {error}", advice, "config") from error
+        raise StageError(
+            f"these settings make no model: {error}",
+            "change --depth, --width, --head-dim or --window-pattern",
+            "config",
+        ) from error
 
 
 def _check_same_shape(config: BaseTrain, model: GPT, tokenizer: Tokenizer) -> None:
@@ -162,14 +143,7 @@ def _check_same_shape(config: BaseTrain, model: GPT, tokenizer: Tokenizer) -> No
 
 def _horizon(config: BaseTrain, model: GPT) -> Horizon:
     try:
-        return plan_horizon(
-            model.config,
-            model.architecture,
-            num_iterations=config.num_iterations,
-            target_flops=config.target_flops,
-            ratio=config.target_param_data_ratio or 0.0,
-            total_batch_size=config.total_batch_size,
-        )
+        return base_horizon(config, model.config, model.architecture)
     except (ValueError, ZeroDivisionError) as error:
         raise StageError(str(error), "change the horizon or the batch size", "config") from error
 
