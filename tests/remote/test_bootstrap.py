@@ -1,0 +1,110 @@
+"""Our own program on another machine: packed here, sent, proven there, and not sent twice."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+import zipfile
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+from remote import our_wheel
+from remote.bootstrap import bootstrap
+from remote.errors import Cancelled, RunnerFailed
+from remote.survey import survey
+
+
+def test_the_wheel_holds_the_running_code_and_always_the_same_bytes(tmp_path: Path) -> None:
+    packed = our_wheel.wheel()
+    assert packed.hash == our_wheel.wheel().hash and packed.file_name.endswith(".whl")
+    with zipfile.ZipFile(BytesIO(packed.data)) as box:
+        names = set(box.namelist())
+        assert box.read("remote/bootstrap.py") == Path(our_wheel.__file__).with_name("bootstrap.py").read_bytes()
+    assert {"engine/recipes/tiny.toml", "console/app.tcss", "rustbpe/rustbpe.abi3.so"} <= names
+    assert not any("__pycache__" in name or "/target/" in name for name in names)
+    assert "torch==" in packed.constraints
+
+
+@pytest.mark.skipif(not shutil.which("uv"), reason="needs uv to install a wheel")
+def test_the_wheel_is_one_that_an_installer_takes(tmp_path: Path) -> None:
+    packed = our_wheel.wheel()
+    (tmp_path / packed.file_name).write_bytes(packed.data)
+    subprocess.run(["uv", "pip", "install", "-q", "--no-deps", "--offline", "--target", str(tmp_path / "lib"),
+                    "--python", sys.executable, str(tmp_path / packed.file_name)], check=True)
+    done = subprocess.run([sys.executable, "-S", "-c", "import rustbpe, remote.host; print(remote.host.__file__)"],
+                          env={"PYTHONPATH": str(tmp_path / "lib")}, cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.strip() == str(tmp_path / "lib" / "remote" / "host.py"), done.stderr
+
+
+def test_the_sources_hold_all_that_a_build_needs() -> None:
+    packed = our_wheel.sources()
+    assert packed.hash == our_wheel.sources().hash
+    with tarfile.open(fileobj=BytesIO(packed.data)) as box:
+        names = {name.partition("/")[2] for name in box.getnames()}
+    assert {"pyproject.toml", "PKG-INFO", "rustbpe/Cargo.toml", "rustbpe/src/lib.rs", "engine/cpu_step/Cargo.toml",
+            "README.md", "LICENSE", "console/app.tcss"} <= names
+    assert not any("target/" in name or name.endswith((".pyc", ".so")) for name in names)
+
+
+def test_a_box_gets_the_program_once_and_is_then_ready_at_once(box) -> None:  # type: ignore[no-untyped-def]
+    host = box.host()
+    told: list[str] = []
+    python = bootstrap(host, None, told.append, python=(sys.executable,))
+    assert host.python == python and [text.split(":")[0] for text in told] == [
+        "sending", "sending", "unpacking", "unpacking", "checking", "checking"]
+    where = host.run([*python, "-c", "import engine.rundir as m; print(m.__file__)"]).out.decode()
+    assert where.startswith(str(box.home / ".llmconsole" / "env"))
+    told.clear()
+    begun = time.monotonic()
+    assert bootstrap(host, survey(host), told.append, python=(sys.executable,)) == python
+    assert told == ["this version of the program is there already"] and time.monotonic() - begun < 10
+    assert host.stat("/etc/hosts") is not None  # files are looked at with the new Python
+    host.close()
+
+
+def test_what_was_cut_is_gone_on_with(box) -> None:  # type: ignore[no-untyped-def]
+    shutil.rmtree(box.home / ".llmconsole", ignore_errors=True)
+    host, told, stop = box.host(), list[str](), threading.Event()
+
+    def tell(text: str) -> None:
+        told.append(text)
+        if text.startswith("sending: done"):
+            stop.set()
+
+    with pytest.raises(Cancelled):
+        bootstrap(host, None, tell, stop, python=(sys.executable,))
+    told.clear()
+    bootstrap(host, None, told.append, python=(sys.executable,))
+    assert told[0] == "the program was sent before"
+    marker = next((box.home / ".llmconsole" / "env").glob("*/ready.json"))
+    shutil.rmtree(marker.parent / "lib")  # a marker that lies is found out
+    bootstrap(host, None, told.append, python=(sys.executable,))
+    assert (marker.parent / "lib" / "engine").is_dir()
+    host.close()
+
+
+def test_a_python_without_the_libraries_is_refused_with_its_own_words(box, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "bare")], check=True)
+    shutil.rmtree(box.home / ".llmconsole", ignore_errors=True)
+    host = box.host()
+    with pytest.raises(RunnerFailed, match=r"torch is not installed|No module named"):
+        bootstrap(host, None, lambda _: None, python=(str(tmp_path / "bare" / "bin" / "python"),))
+    host.close()
+
+
+@pytest.mark.skipif("LLMCONSOLE_BOOTSTRAP" not in os.environ, reason="installs 7 GB; LLMCONSOLE_BOOTSTRAP=1 runs it")
+@pytest.mark.timeout(1800)
+def test_a_whole_environment_from_nothing(box) -> None:  # type: ignore[no-untyped-def]
+    host, told = box.host(), list[str]()
+    host.python = ("python3",)
+    python = bootstrap(host, None, told.append)
+    print("\n".join(told))
+    assert python[0].endswith("/venv/bin/python") and host.run([*python, "-m", "engine", "--help"]).rc == 0
+    host.close()
