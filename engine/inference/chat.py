@@ -18,7 +18,7 @@ import torch
 from engine.catalog import DIRECTORIES
 from engine.context import StageError
 from engine.device import choose_device
-from engine.inference.cpu_tuning import tune
+from engine.inference.backend import Backend, prepare, store, torch_backend
 from engine.inference.generate import Engine, Finish, ShouldStop, finish_of
 from engine.inference.prompt import fit_prompt
 from engine.inference.sampling import Sampling
@@ -31,7 +31,6 @@ from engine.train.assemble import check_tokenizer
 from engine.train.checkpoint import load_model
 
 _SOURCES = {directory: source for source, directory in DIRECTORIES.items()}
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 _GAPS = 64  # times between tokens that an answer's statistics keep
 
@@ -58,8 +57,10 @@ class Stats:
 class Chat:
     """A loaded model with its tokenizer."""
 
-    def __init__(self, model: GPT, tokenizer: Tokenizer) -> None:
-        self.model, self.tokenizer, self.engine = model, tokenizer, Engine(model, tokenizer)
+    def __init__(self, model: GPT, tokenizer: Tokenizer, backend: Backend | None = None) -> None:
+        self.model, self.tokenizer = model, tokenizer
+        self.backend = backend or torch_backend(model)
+        self.engine = Engine(model, tokenizer, self.backend.stepper)
 
     @property
     def context(self) -> int:
@@ -92,23 +93,22 @@ class Chat:
         return finish, stats
 
 
-def load_chat(folder: Path, step: int, tokenizer_dir: Path, device: str = "auto", dtype: str = "auto") -> Chat:
+def load_chat(folder: Path, step: int, tokenizer_dir: Path, device: str = "auto", dtype: str = "auto",
+              backend: str = "auto") -> Chat:
     """Load a checkpoint and its tokenizer, ready to answer. Raises StageError with what would help."""
     tokenizer = _load_tokenizer(tokenizer_dir)
     check_tokenizer(folder, step, tokenizer)
     if device == "auto" and not torch.cuda.is_available() and not torch.backends.mps.is_available():
         device = "cpu"
-    if device == "cpu":
-        model, _ = load_model(folder, step)
-        chosen = tune(model, _DTYPES.get(dtype))
-    else:
-        place = choose_device(device, dtype)
-        model, _ = load_model(folder, step, device=place.device)
-        chosen = place.dtype
+    only_cpu = "int8 weights" if dtype == "int8" else "the native backend" if backend == "native" else ""
+    if only_cpu and device not in ("auto", "cpu"):
+        raise StageError(f"{only_cpu} cannot be had on {device}: the CPU has them", "use --device-type=cpu", "device")
+    place = None if device == "cpu" or only_cpu else choose_device(device, dtype)
+    model, _ = load_model(folder, step, device="cpu" if place is None else place.device)
     if tokenizer.get_vocab_size() != model.config.vocab_size:
         raise StageError(f"the model in {folder} knows {model.config.vocab_size:,} tokens, the tokenizer "
                          f"{tokenizer.get_vocab_size():,}", "use the tokenizer it was trained with", "tokenizer")
-    chat = Chat(_stored_in(model, chosen), tokenizer)
+    chat = Chat(model, tokenizer, prepare(model, dtype, backend) if place is None else _on_device(model, place.dtype))
     release_memory()  # the file's copy of the weights, and the float32 ones
     return chat
 
@@ -124,10 +124,12 @@ def describe(chat: Chat, folder: Path, step: int, name: str | None) -> dict[str,
     model, config = chat.model, chat.model.config
     source = _SOURCES.get(folder.parent.name, "unknown")
     return {
-        "name": name or f"{source}/{folder.name}@{step}", "source": source, "step": step, "n_params": model.n_params(),
-        "n_layer": config.n_layer, "n_embd": config.n_embd, "vocab_size": config.vocab_size, "context": chat.context,
-        "device": model.device.type, "dtype": str(model.dtype).removeprefix("torch."),
-        "bytes": sum(p.numel() * p.element_size() for p in model.parameters()),
+        "name": name or f"{source}/{folder.name}@{step}", "source": source, "step": step,
+        "n_params": model.parameter_counts()["total"], "n_layer": config.n_layer,
+        "n_embd": config.n_embd, "vocab_size": config.vocab_size,
+        "context": chat.context, "device": model.device.type, "dtype": chat.backend.weights,
+        "bytes": sum(t.numel() * t.element_size() for t in model.state_dict().values()),
+        "backend": chat.backend.name, "backend_reason": chat.backend.reason,
     }
 
 
@@ -152,8 +154,6 @@ def _load_tokenizer(folder: Path) -> Tokenizer:
         raise StageError(str(error), "restore it from where the model came", "tokenizer") from error
 
 
-def _stored_in(model: GPT, dtype: torch.dtype) -> GPT:
-    """The model with its weights kept in `dtype`, which computes the same as casting them at every use, and faster."""
-    model.to(dtype)
-    model.dtype = dtype
-    return model
+def _on_device(model: GPT, dtype: torch.dtype) -> Backend:
+    store(model, dtype)
+    return torch_backend(model, f"the model is on {model.device.type}")

@@ -1,14 +1,16 @@
 """`python -m engine chat --json`: a process that holds a model and answers, over JSON lines on stdin and stdout.
 
 Protocol, version 1. Requests (fields with a value here may be left out):
-  {"op":"load","path":DIR,"step":N,"tokenizer":DIR,"device":"auto","dtype":"auto","name":null}
+  {"op":"load","path":DIR,"step":N,"tokenizer":DIR,"device":"auto","dtype":"auto","name":null,
+   "backend":"auto"}          dtype may be int8; backend is auto, native or torch
   {"op":"generate","id":ID,"messages":[{"role":..,"content":..}],"temperature":0.8,"top_k":50,"top_p":1.0,"seed":null,
    "max_tokens":512}      content of an assistant may be a list of {"type":"text"|"python"|"python_output","text":..}
   {"op":"stop","id":ID}   between two tokens; without id: everything asked for so far
   {"op":"unload"}  {"op":"quit"}   the end of stdin is a quit, too
 Events:
   {"v":1,"event":"ready"}   at once; tensor libraries are imported at the first load
-  {"event":"loaded","model":{name,source,step,n_params,n_layer,n_embd,vocab_size,context,device,dtype,bytes,seconds}}
+  {"event":"loaded","model":{name,source,step,n_params,n_layer,n_embd,vocab_size,context,device,dtype,bytes,seconds,
+   backend,backend_reason}}   backend_reason: why it is not native, where that was not asked for
   {"event":"token","id","text"}                 answer text, whole characters, one or more tokens
   {"event":"tool","id","phase":"input"|"output","text"}   what the calculator was asked, and what it replied
   {"event":"done","id","finish":"stop"|"length"|"cancelled"|"context","stats":{ttft_ms,tok_per_s,prompt_tokens,
@@ -179,7 +181,8 @@ class Worker:
 
         begin = time.perf_counter()
         self._unload()
-        self._chat = chat.load_chat(request.path, request.step, request.tokenizer, request.device, request.dtype)
+        self._chat = chat.load_chat(request.path, request.step, request.tokenizer, request.device, request.dtype,
+                                    request.backend)
         model = chat.describe(self._chat, request.path, request.step, request.name)
         return {"event": "loaded", "model": {**model, "seconds": round(time.perf_counter() - begin, 3)}}
 
@@ -204,7 +207,7 @@ class Worker:
         except ConversationError as error:
             raise StageError(str(error), "send user and assistant messages in turn", "messages") from None
         voice.flush()
-        rounded = {k: round(v, 2) if isinstance(v, float) else v for k, v in stats.to_dict().items()}
+        rounded = {k: round(v, 4) if isinstance(v, float) else v for k, v in stats.to_dict().items()}
         return {"event": "done", "finish": finish, "stats": rounded}
 
 

@@ -7,6 +7,7 @@ as memory gives them. Long prompts are still PyTorch's, whose products of many r
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -28,6 +29,7 @@ _KINDS = {torch.float32: "f32", torch.bfloat16: "bf16", torch.int8: "int8"}
 _LAYER_NUMBERS = ("resid_lambdas", "x0_lambdas", "bigram_lambdas")
 _NUMBERS = ("smear_lambda", "backout_lambda")
 _NO_WINDOW = 1 << 40
+_FEW = 4  # threads that are not worth a measurement
 
 
 class NotNative(ValueError):
@@ -64,9 +66,9 @@ class NativeStepper:
             logits = self._step([(ids[0], cache, i) for i, ids in enumerate(rows)], len(rows))
             cache.advance(1)
             cache.newest = [ids[0] for ids in rows]
-            return logits
+            return None if should_stop() else logits
         if len(rows) == 1 and len(rows[0]) <= _SHORT:
-            return self._read_short(rows[0], cache)
+            return self._read_short(rows[0], cache, should_stop)
         with _torch_threads(self._prefill_threads):
             refresh_state(self.model, cache)
             return self._torch.read(rows, cache, should_stop)
@@ -84,7 +86,7 @@ class NativeStepper:
                 parts[-1] = parts[-1].clone()
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
-    def _read_short(self, ids: Sequence[int], cache: KVCache) -> Tensor:
+    def _read_short(self, ids: Sequence[int], cache: KVCache, should_stop: ShouldStop) -> Tensor | None:
         """Neighbouring tokens of one row, several in a step, since each step reads all weights."""
         for at in range(0, len(ids), MOST_ROWS):
             some = ids[at : at + MOST_ROWS]
@@ -92,6 +94,8 @@ class NativeStepper:
             logits = self._step([(token, cache, 0) for token in some], 1 if last else 0)
             cache.advance(len(some))
             cache.newest = [some[-1]]
+            if should_stop():
+                return None
         return logits
 
     def _step(self, rows: Sequence[tuple[int, KVCache, int]], wanted: int) -> Tensor:
@@ -121,6 +125,26 @@ class NativeStepper:
 def decode_threads() -> int:
     """LLMCONSOLE_THREADS, or the physical cores that this process may use: memory is what all of them share."""
     return int(os.environ.get("LLMCONSOLE_THREADS", 0)) or max(1, min(psutil.cpu_count(logical=False) or 1, cores()))
+
+
+def tuned_stepper(model: GPT) -> NativeStepper:
+    """A stepper with as many threads as help: memory is often fully used by fewer than all cores."""
+    most = decode_threads()
+    if os.environ.get("LLMCONSOLE_THREADS") or most <= _FEW:
+        return NativeStepper(model, most)
+    counts = [most >> halvings for halvings in range(most.bit_length()) if most >> halvings >= _FEW // 2]
+    timed = [(_seconds_per_token(stepper), stepper) for stepper in (NativeStepper(model, count) for count in counts)]
+    return min(timed, key=lambda pair: pair[0])[1]
+
+
+def _seconds_per_token(stepper: NativeStepper) -> float:
+    """The best of a few steps, after one that brings the threads up."""
+    cache, times = stepper.cache(8), []
+    for _ in range(8):
+        begin = time.perf_counter()
+        stepper.read([[0]], cache)
+        times.append(time.perf_counter() - begin)
+    return min(times[1:])
 
 
 def _check(model: GPT) -> None:

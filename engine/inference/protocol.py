@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from engine.config import nearest
-from engine.settings.choices import DEVICES, DTYPES
+from engine.settings.choices import BACKENDS, DEVICES, STORED
 
 VERSION = 1
 MAX_LINE = 16 << 20  # bytes of one request
@@ -39,6 +39,7 @@ class Load:
     device: str
     dtype: str
     name: str | None
+    backend: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -100,8 +101,9 @@ def parse(line: bytes) -> Request:
 
 def _load(row: Mapping[str, Any]) -> Load:
     return Load(Path(_text(row, "path")), int(_number(row, "step", None, 0, whole=True)), Path(_text(row, "tokenizer")),
-                _text(row, "device", "auto", DEVICES), _text(row, "dtype", "auto", DTYPES),
-                _text(row, "name") if row.get("name") is not None else None)
+                _text(row, "device", "auto", DEVICES), _text(row, "dtype", "auto", STORED),
+                _text(row, "name") if row.get("name") is not None else None,
+                _text(row, "backend", "auto", BACKENDS))
 
 
 def _generate(row: Mapping[str, Any]) -> Generate:

@@ -145,7 +145,7 @@ def test_load_tells_what_it_loaded(worker: Client, models: tuple[Path, Path]) ->
     n_params = 2 * 265 * 266 + 12 * 266**2
     assert loaded["model"] == {"name": "my model", "source": "sft", "step": SCRIPT, "n_params": n_params, "n_layer": 1,
                                "n_embd": 266, "vocab_size": 265, "context": 256, "device": "cpu", "dtype": "float32",
-                               "bytes": 4 * n_params}
+                               "bytes": 4 * n_params, "backend": "native", "backend_reason": ""}
     assert worker.load(models, SCRIPT)["model"]["name"] == f"sft/d1@{SCRIPT}"
 
 

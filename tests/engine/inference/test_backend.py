@@ -1,0 +1,57 @@
+"""Which backend a loaded model gets, in which precision, and that it answers the same."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from engine.context import StageError
+from engine.inference.backend import prepare
+from engine.inference.chat import describe, load_chat
+from engine.inference.sampling import Sampling
+
+GREEDY = Sampling(0.0)
+
+
+def answer(chat) -> str:
+    pieces = []
+    chat.answer([{"role": "user", "content": "hi"}], GREEDY, 20, pieces.append, lambda: False)
+    return "".join(piece.text for piece in pieces)
+
+
+@pytest.mark.parametrize("dtype", ["auto", "float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("backend", ["auto", "native", "torch"])
+def test_every_backend_and_precision_answers(tmp_path, save_chain, dtype: str, backend: str) -> None:
+    folder, tokenizer = save_chain(tmp_path, 3, [*b"world", 264])
+    chat = load_chat(folder, 3, tokenizer, "cpu", dtype, backend)
+    assert answer(chat).startswith("world")
+    told = describe(chat, folder, 3, None)
+    assert told["backend"] == ("torch" if backend == "torch" else "native") and told["backend_reason"] == (
+        "asked for" if (backend, dtype) == ("torch", "int8") else "")
+    assert told["n_params"] == sum(p.numel() for p in load_chat(folder, 3, tokenizer, "cpu").model.parameters())
+    if dtype != "auto":
+        size = {"float32": 4, "bfloat16": 2, "int8": 1}[dtype]
+        assert told["dtype"] == dtype and told["bytes"] < 1.4 * size * told["n_params"]
+
+
+def test_auto_keeps_a_small_model_exact_and_halves_a_large_one(random_model, monkeypatch) -> None:
+    assert prepare(random_model(), "auto", "auto").weights == "float32"
+    monkeypatch.setattr("engine.inference.backend._SMALL", 1000)
+    model = random_model()
+    assert prepare(model, "auto", "auto").weights == "bfloat16"
+    assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
+
+
+def test_what_native_cannot_do_falls_back_or_is_refused(random_model) -> None:
+    got = prepare(random_model(), "float16", "auto")
+    assert (got.name, got.reason) == ("torch", "the native step has no float16")
+    with pytest.raises(StageError, match="float16"):
+        prepare(random_model(), "float16", "native")
+
+
+def test_a_gpu_has_no_native_backend(tmp_path, save_chain) -> None:
+    folder, tokenizer = save_chain(tmp_path, 3, [*b"x", 264])
+    with pytest.raises(StageError, match="native backend cannot be had on cuda"):
+        load_chat(folder, 3, tokenizer, "cuda", "auto", "native")
+    with pytest.raises(StageError, match="int8 weights cannot be had on mps"):
+        load_chat(folder, 3, tokenizer, "mps", "int8")
