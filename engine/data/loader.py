@@ -71,11 +71,11 @@ class TextBatches:
         else:
             packed = best_fit(self.groups, B, T, start, self.look_ahead)
         for rows, state in packed:
-            ids = torch.from_numpy(rows)
             if self.packing == STREAM:
-                x, y = ids[:-1].view(B, T), ids[1:].view(B, T)
-            else:
-                x, y = ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
+                inputs, targets = rows[:-1].reshape(B, T), rows[1:].reshape(B, T)
+            else:  # copied by numpy: torch would wake all its threads for it
+                inputs, targets = rows[:, :-1].copy(), rows[:, 1:].copy()
+            x, y = torch.from_numpy(inputs), torch.from_numpy(targets)
             if self.device.type == "cuda":
                 x, y = x.pin_memory(), y.pin_memory()
             yield x, y, state
