@@ -112,7 +112,9 @@ def batch_sizes(bench: Workbench, total_batch_size: int) -> tuple[int, int]:
     if size is None and bench.start and bench.start.get("world_size", 1) == bench.world.size:
         size = bench.start.get("device_batch_size")
     if size is None:
-        size = fitting_batch_size(bench.model, bench.device, bench.world, T, total_batch_size)
+        size = fitting_batch_size(
+            bench.model, bench.device, bench.world, T, total_batch_size, compiled=bench.config.compile
+        )
         bench.context.log(f"device batch size found: {size} sequences of {T} tokens per forward pass")
     return size, accumulation_steps(total_batch_size, size, T, bench.world.size)
 

@@ -33,7 +33,9 @@ def accumulation_steps(total_batch_size: int, device_batch_size: int, seq_len: i
     return total_batch_size // per_pass
 
 
-def fitting_batch_size(model: GPT, device: Device, world: World, seq_len: int, total_batch_size: int) -> int:
+def fitting_batch_size(
+    model: GPT, device: Device, world: World, seq_len: int, total_batch_size: int, *, compiled: bool = False
+) -> int:
     """The largest power of two of sequences that divides the batch and fits in memory, the same on all ranks.
 
     Raises StageError when not even one fits.
@@ -49,7 +51,7 @@ def fitting_batch_size(model: GPT, device: Device, world: World, seq_len: int, t
     most = rows & -rows  # the largest power of two that divides
     budget = _SHARE * min(world.gather(free_memory(device) / (1 if device.device.type == "cuda" else world.size)))
     size = most
-    while size > 1 and _needed(model, size, seq_len) > budget:
+    while size > 1 and _needed(model, size, seq_len, compiled) > budget:
         size //= 2
     while device.device.type == "cuda" and world.any(not _runs(model, size, seq_len)):
         if size == 1:
@@ -65,10 +67,12 @@ def free_memory(device: Device) -> float:
     return float(psutil.virtual_memory().available)
 
 
-def _needed(model: GPT, batch_size: int, seq_len: int) -> float:
+def _needed(model: GPT, batch_size: int, seq_len: int, compiled: bool) -> float:
     item = torch.tensor([], dtype=model.dtype).element_size()
     explicit = model.device.type == "cpu" and seq_len <= 512
-    return step_bytes(model.config, model.n_params(), batch_size, seq_len, item, explicit=explicit)
+    return step_bytes(
+        model.config, model.n_params(), batch_size, seq_len, item, compiled=compiled, explicit=explicit
+    )
 
 
 def _runs(model: GPT, batch_size: int, seq_len: int) -> bool:
