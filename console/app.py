@@ -264,14 +264,14 @@ def _runner(app: Console, action: str, node: Any) -> Callable[[], object]:
     return run
 
 
-def main(*, home: Path | None = None, read_only: bool = False) -> int:
+def main(*, home: Path | None = None, read_only: bool = False, demo: bool = False) -> int:
     """Open the console on this machine's state; the exit code. Prints what keeps running when it closes."""
     from console import settings
     from console.workspace import Workspace
 
     with Workspace.open(home, read_only) as workspace:
         crash.guard_threads(workspace.home.path)
-        app = Console(workspace, settings.load(workspace.home.config))
+        app = Console(workspace, settings.load(workspace.home.config), demo=demo)
         said = app.run()
     if said:
         print(said)

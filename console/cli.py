@@ -78,20 +78,25 @@ def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> No
 
 @click.group(cls=Verbs, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--read-only", is_flag=True, help="Change nothing: no start, stop or resume.")
+@click.option("--demo", is_flag=True, help="The whole rented evening on this machine with a pretended provider, free.")
 @click.option("--version", is_flag=True, callback=_show_version, expose_value=False, is_eager=True,
               help="Print the version and exit.")
 @click.pass_context
-def cli(ctx: click.Context, read_only: bool) -> int:
+def cli(ctx: click.Context, read_only: bool, demo: bool) -> int:
     """Train your own ChatGPT from scratch, and talk to it.
 
     Without a verb the console opens on screen. Every verb has --help, and --json where it prints facts.
     """
     ctx.obj = {"read_only": read_only}
+    if demo and ctx.invoked_subcommand is not None:
+        from console.demo import enter
+
+        enter()
     if ctx.invoked_subcommand is not None:
         return 0
     from console.door import open_screen
 
-    return open_screen(read_only)
+    return open_screen(read_only, demo)
 
 
 def main(argv: Sequence[str]) -> None:

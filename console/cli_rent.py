@@ -136,3 +136,10 @@ def follow_end(workspace: Workspace, rental: Rental, as_json: bool) -> int:
                       "repair the copy's place and repeat, or lose it with --type-name")
     note(f"{rental.run}: nothing bills any more; ${rental.spent(now):.2f} in all")
     return Exit.OK
+
+
+def drive_to_the_end(workspace: Workspace, rental: Rental, timeout: float | None) -> None:
+    """Keep a rented machine's life going until it is settled, or `timeout` seconds have passed."""
+    until = None if timeout is None else time.monotonic() + timeout
+    workspace.operator.rentals.drive(rental.id, lambda now: until is not None and time.monotonic() > until, tell)
+    workspace.ingest()

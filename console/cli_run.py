@@ -200,11 +200,19 @@ def _result(latest: dict[str, Latest]) -> str:
 @json_option
 @click.pass_context
 def run_wait(ctx: click.Context, run_id: str | None, timeout: float | None, as_json: bool) -> int:
-    """Wait for the end of a run: exit 0 when it finished, 1 when it failed, was stopped or got lost."""
+    """Wait for the end of a run: exit 0 when it finished, 1 when it failed, was stopped or got lost.
+
+    A rented machine is driven meanwhile: saved from, copied, proven and given back at the end.
+    """
     from console.cli_wait import wait_and_report
 
-    with fresh_workspace(ctx) as workspace:
+    with fresh_workspace(ctx, patience=0.5) as workspace:
         chosen = chosen_run(workspace, run_id)
+        rental = workspace.operator.rentals.book.of_run(chosen)
+        if rental is not None and not rental.settled and not workspace.read_only:
+            from console.cli_rent import drive_to_the_end
+
+            drive_to_the_end(workspace, rental, timeout)
     return wait_and_report(ctx, chosen, timeout, as_json)
 
 

@@ -21,6 +21,8 @@ def fresh_workspace(ctx: click.Context, *, patience: float = 0.0) -> Iterator[Wo
     with Workspace.open(read_only=ctx.find_root().obj["read_only"], patience=patience) as workspace:
         for notice in workspace.notices:
             note(notice)
+        for sentence in workspace.operator.rentals.nudge():
+            note(sentence)
         workspace.ingest()
         yield workspace
 

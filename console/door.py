@@ -9,9 +9,9 @@ import sys
 def main() -> None:
     """The `llmconsole` script."""
     words = sys.argv[1:]
-    if words in ([], ["--read-only"]) and sys.stdin.isatty() and sys.stdout.isatty():
+    if words in ([], ["--read-only"], ["--demo"]) and sys.stdin.isatty() and sys.stdout.isatty():
         try:
-            sys.exit(open_screen(read_only=bool(words)))
+            sys.exit(open_screen(read_only="--read-only" in words, demo="--demo" in words))
         except Exception as error:  # noqa: BLE001 - the process ends here; what nobody foresaw is raised again
             from console.cli import explain
 
@@ -21,13 +21,20 @@ def main() -> None:
     run_verb(words)
 
 
-def open_screen(read_only: bool) -> int:
-    """Run the app until the person leaves; the exit code. Raises UsageProblem where there is no terminal."""
+def open_screen(read_only: bool, demo: bool = False) -> int:
+    """Run the app until the person leaves; the exit code. A `demo` rents from a pretended provider.
+
+    Raises UsageProblem where there is no terminal.
+    """
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         from console.errors import UsageProblem
 
         raise UsageProblem("the screen needs a terminal, and this is none", "llmconsole --help: what works without")
     gc.disable()  # nothing becomes garbage while it starts; the app switches it on again after its first frame
+    if demo:
+        from console.demo import enter
+
+        enter()
     from console.app import main as run_app
 
-    return run_app(read_only=read_only)
+    return run_app(read_only=read_only, demo=demo)

@@ -118,7 +118,7 @@ def _free(run: str, taken: Sequence[str]) -> str:
 def _problems(quote: Quote) -> tuple[str, ...]:
     found, rate, balance = [], quote.usd_per_hour, quote.account.balance_usd
     if quote.budget_usd <= 0 or quote.budget_hours <= 0:
-        found.append("a budget in dollars and in hours is needed before anything is rented: --budget 120 --hours 5")
+        found.append("a budget in dollars and in hours is needed before anything is rented")
         return tuple(found)
     if not quote.offers:
         found.append(f"the provider lists no {quote.want.count} × {quote.want.gpus[0]} at all; "
@@ -135,7 +135,7 @@ def _warnings(quote: Quote) -> tuple[str, ...]:
     found = list(quote.best.warnings) if quote.best else []
     if quote.offers and quote.best is None:
         found.append("nothing is in stock now; it is asked again each minute until something is")
-    if quote.measured and quote.limit_hours < quote.hours:
+    if quote.measured and 0 < quote.limit_hours < quote.hours:
         found.append(f"the budget ends after {quote.limit_hours:.1f} h and the recipe wants about {quote.hours:.1f} h: "
                      "it would be stopped, saved and copied before its end")
     if not quote.measured:

@@ -247,7 +247,8 @@ class Renter:
     def _ending(self, rental: Rental) -> float:
         with suppress(NoSuchPod):  # what counts is what it says below
             self._provider.terminate(rental.pod)
-        if self._now() - (rental.posted or 0.0) >= LAG_S and self._provider.is_gone(rental.pod):
+        was_listed = rental.seen is not None or self._now() - (rental.posted or 0.0) >= LAG_S
+        if was_listed and self._provider.is_gone(rental.pod):
             return self._gone(rental, "")
         pod = self._provider.get(rental.pod)
         if pod is not None and pod.status == TERMINATED:

@@ -225,6 +225,20 @@ class Rentals:
         with open(path, "a", encoding="utf-8") as f:
             f.write(f"{time.strftime('%H:%M:%S', time.localtime(now))}  {sentence(rental, now)}\n")
 
+    def nudge(self) -> list[str]:
+        """One step for lives whose next step is a question to the provider; sentences about what still bills."""
+        told = []
+        for rental in self.book.unsettled():
+            try:
+                if rental.phase in (Phase.CREATING, Phase.ENDING) and not self._workspace.read_only:
+                    self.advance(rental.id)
+                    rental = self.book.get(rental.id)
+            except (ConsoleError, RemoteError) as error:
+                told.append(f"{rental.run}: {error}")
+            if rental.bills:
+                told.append(f"{rental.run} rents {rental.detail.get('target')}: {sentence(rental, time.time())}")
+        return told
+
     def keep_going(self) -> None:
         """Start the threads that drive what is alive, and the sweep; called by a console that stays open."""
         if self._watch is None:
@@ -307,4 +321,4 @@ def open_provider(workspace: Workspace) -> Provider:
     from remote.runpod_http import BASE
 
     key, other = require("RUNPOD_API_KEY", workspace.home.path), os.environ.get(API_VARIABLE)
-    return RunPod(key.secret, base=other or BASE, graphql=None if other else GRAPHQL)
+    return RunPod(key.secret, base=other or BASE, graphql=other.replace("/v2", "/graphql") if other else GRAPHQL)

@@ -129,11 +129,12 @@ def quote_lines(quote: Quote) -> list[Content]:
             f"{clean_line(offer.data_center or 'any', 10):<10} ", (f"{word:<7}", colour), f"{offer.usd_per_hour:>8.2f}",
             (f"  {clean_line('; '.join(offer.warnings), 80)}" if offer.warnings else "", "$text-warning")))
     expected = f"about {span(quote.hours * 3600)}, ${quote.usd:.2f}" if quote.measured else "not measured yet"
+    limit = (f"${quote.budget_usd:.2f} or {quote.budget_hours:g} h: it ends after "
+             f"{span(quote.limit_hours * 3600)} at this price")
     balance, note = quote.account.balance_usd, clean_line(quote.account.note, 80)
     lines += [
         Content(""), _fact("run", f"{quote.plan.title} · {len(quote.plan.stages)} stages"), _fact("expected", expected),
-        _fact("limit", f"${quote.budget_usd:.2f} or {quote.budget_hours:g} h: it ends after "
-                       f"{span(quote.limit_hours * 3600)} at this price"),
+        _fact("limit", limit if quote.limit_hours else "not set yet: type both numbers above"),
         _fact("balance", f"${balance:.2f}" if balance is not None else f"unknown: {note}"),
         _fact("at its end", "save, copy checkpoints, read them back, end the pod; its own timer ends it in any case"),
     ]
