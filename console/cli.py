@@ -22,7 +22,7 @@ _VERBS = {
     "doctor": ("console.cli_doctor:doctor", "Check this machine and the console's own files."),
     "model": ("console.cli_catalog:model", "The models that can be talked to."),
     "query": ("console.cli_query:query", "Read the run log with SQL."),
-    "recipe": ("console.cli_catalog:recipe", "The recipes that can be started."),
+    "recipe": ("console.cli_recipe:recipe", "The recipes that can be started."),
     "run": ("console.cli_run:run", "Start, watch, stop and resume runs."),
     "serve": ("console.cli_serve:serve", "Talk to a model in a browser, or from any program that speaks OpenAI's API."),
     "stage": ("console.cli_catalog:stage", "The stages that recipes are made of, and their settings."),

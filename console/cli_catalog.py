@@ -1,4 +1,4 @@
-"""`model`, `recipe` and `stage`: what there is to talk to, to start, and to set."""
+"""`model` and `stage`: what there is to talk to, and to set."""
 
 from __future__ import annotations
 
@@ -83,53 +83,6 @@ def model_rm(ctx: click.Context, name: str, yes: bool, as_json: bool) -> int:
     else:
         line(f"removed {chosen.ref}")
     return 0
-
-
-@click.group()
-def recipe() -> None:
-    """The recipes that can be started."""
-
-
-def _folders() -> list[Any]:
-    from console.paths import Home, home
-
-    return [Home(home()).recipes]
-
-
-@recipe.command("list")
-@json_option
-def recipe_list(as_json: bool) -> None:
-    """Every usable recipe, yours (in the console's folder) before the built-in ones."""
-    from engine.recipe import list_recipes
-
-    usable, broken = list_recipes(_folders())
-    if as_json:
-        emit_json({"recipes": usable, "problems": [str(error) for error in broken]})
-        return
-    table(("recipe", "stages", "minutes on cpu", "disk", "what it does"),
-          [(r.name, len(r.stages), r.minutes.get("cpu"), f"{r.disk_gb:g} GB" if r.disk_gb else None,
-            r.summary or r.title) for r in usable])
-    for error in broken:
-        note(f"not usable: {error}")
-
-
-@recipe.command("show")
-@click.argument("name")
-@json_option
-def recipe_show(name: str, as_json: bool) -> None:
-    """The stages of one recipe and the settings that it gives them."""
-    from engine.recipe import find
-
-    found = find(name, _folders())
-    if as_json:
-        emit_json(found)
-        return
-    line(f"{found.title}: {found.summary}" if found.summary else found.title)
-    line(f"file     {found.file}")
-    line("minutes  " + (", ".join(f"{kind} {minutes:g}" for kind, minutes in found.minutes.items()) or "-"))
-    line("")
-    table(("stage", "settings"),
-          [(s.stage, " ".join(f"{k}={v}" for k, v in s.args.items()) or "-") for s in found.stages])
 
 
 @click.group()

@@ -45,14 +45,13 @@ class TrainingCost:
 @dataclass(frozen=True)
 class MachineCost:
     """The recipe on one kind of machine. `hours` are the whole run's where somebody measured or published them
-    (`measured`), else those of the training stages whose length is known, and so too few. `usd` is None without price.
-    """
+    (`measured`), else those of the training stages whose length is known, and so too few."""
 
     machine: MachineKind
     hours: float
     measured: bool
     fits: bool
-    usd: float | None
+    usd: float
 
 
 def training_costs(recipe: Recipe) -> list[TrainingCost]:
@@ -89,7 +88,7 @@ def _cost(stage: str, config: Training, shape: GPTConfig, architecture: Architec
 
 
 def machine_costs(recipe: Recipe, usd_per_gpu_hour: float | None = None) -> list[MachineCost]:
-    """The recipe on every machine of the table, dearest in GPUs first. Raises ConfigError."""
+    """The recipe on every machine of the table, at list price unless one is given. Raises ConfigError."""
     costs = training_costs(recipe)
     return [_on(kind, recipe, costs, usd_per_gpu_hour) for kind in KINDS.values()] if costs else []
 
@@ -98,5 +97,5 @@ def _on(kind: MachineKind, recipe: Recipe, costs: list[TrainingCost], price: flo
     minutes = recipe.minutes.get(kind.name)
     hours = minutes / 60 if minutes is not None else sum(c.flops or 0.0 for c in costs) / kind.flops_per_s / 3600
     fits = max(c.memory for c in costs) < kind.gpu.memory_gb * 1e9
-    usd = None if price is None else hours * kind.gpus * price
+    usd = hours * kind.gpus * (kind.gpu.usd_per_hour if price is None else price)
     return MachineCost(kind, hours, minutes is not None, fits, usd)

@@ -2,7 +2,7 @@
 
 Peaks are dense bfloat16 in FLOP/s from the vendors' data sheets. Utilisation is what nanochat's own runs logged or had
 published (d20 on 8xH100: 48 %, on 8xA100: 74 %); a machine whose share nobody has published is not in this table.
-Prices are not facts: whoever shows money brings the hourly price and says where it is from.
+Prices move: those here are RunPod's list prices of November 2026, for a first idea; an offer names today's.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ class Accelerator:
     peak_flops: float
     memory_gb: float
     utilisation: float
+    usd_per_hour: float
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,8 @@ class MachineKind:
         return self.gpus * self.gpu.peak_flops * self.gpu.utilisation
 
 
-H100 = Accelerator("H100 SXM", 989e12, 80, 0.48)
-A100 = Accelerator("A100 SXM 80 GB", 312e12, 80, 0.74)
+H100 = Accelerator("H100 SXM", 989e12, 80, 0.48, 3.99)
+A100 = Accelerator("A100 SXM 80 GB", 312e12, 80, 0.74, 1.79)
 
 KINDS = {kind.name: kind for kind in (
     MachineKind("8xh100", 8, H100), MachineKind("8xa100", 8, A100), MachineKind("1xh100", 1, H100),
