@@ -6,14 +6,14 @@ as text are its user's business.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from torch import Tensor
 
 from engine.inference.generate import Engine, Finish
 from engine.inference.kv_cache import KVCache
+from engine.inference.prefix import PrefixStore
 from engine.inference.sampling import Sampler, Sampling
 from engine.inference.tool_state import ToolState
 
@@ -40,14 +40,14 @@ class Token:
 
 @dataclass
 class _Row:
-    """One answer under way. `unread`: tokens that the cache has not seen, the rest of the prompt, then the newest."""
+    """One answer under way. `tokens` are its prompt and what followed; the cache has seen the first `cache.pos`."""
 
     cache: KVCache
     sampler: Sampler
     tools: ToolState
     room: int  # tokens that may still follow
     by_length: bool  # whether max_tokens, not the context, is what limits it
-    unread: deque[int] = field(default_factory=deque)
+    tokens: list[int]
     prompt: bool = True
 
 
@@ -67,11 +67,13 @@ class DecodeBatch:
     rounding of products that are computed for several rows at once. A prompt is read in pieces, one per step and one
     prompt at a time, oldest first, so that a long one does not hold up the answers of others; a slot whose prompt is
     not read yet is missing from what `step` returns, and an empty result does not mean that nothing is left to do:
-    `active` tells that.
+    `active` tells that. What a prompt shares with an earlier one, as the next turn of a conversation does, is not read
+    again.
     """
 
     def __init__(self, engine: Engine, slots: int = 8) -> None:
         self.engine, self.slots = engine, slots
+        self._prefixes = PrefixStore(engine.model, engine.stepper, keep=slots)
         self._rows: dict[int, _Row] = {}
         self._next_slot = 0
 
@@ -93,13 +95,15 @@ class DecodeBatch:
             raise ValueError(f"a prompt of {len(prompt_ids):,} tokens leaves no room for an answer")
         slot, self._next_slot = self._next_slot, self._next_slot + 1
         self._rows[slot] = _Row(
-            self.engine.stepper.cache(len(prompt_ids) + room), Sampler(sampling, self.engine.model.device),
-            ToolState(self.engine.tokenizer, self.engine.special), room, room == max_tokens, deque(prompt_ids))
+            self._prefixes.take(prompt_ids, len(prompt_ids) + room), Sampler(sampling, self.engine.model.device),
+            ToolState(self.engine.tokenizer, self.engine.special), room, room == max_tokens, list(prompt_ids))
         return slot
 
     def remove(self, slot: int) -> None:
         """Give a slot up, whatever it is doing."""
-        self._rows.pop(slot, None)
+        row = self._rows.pop(slot, None)
+        if row is not None:
+            self._prefixes.give(row.cache, row.tokens)
 
     def step(self) -> dict[int, Token]:
         """One token for every slot whose prompt is read, and a piece of the oldest prompt that is not."""
@@ -107,7 +111,7 @@ class DecodeBatch:
         waiting = next((slot for slot, row in self._rows.items() if row.prompt), None)
         tokens: dict[int, Token] = {}
         if ready:
-            logits = self.engine.stepper.step([row.unread.popleft() for row in ready.values()],
+            logits = self.engine.stepper.step([row.tokens[-1] for row in ready.values()],
                                               [row.cache for row in ready.values()])
             tokens = {slot: self._choose(row, logits[i : i + 1]) for i, (slot, row) in enumerate(ready.items())}
         if waiting is not None:
@@ -119,9 +123,8 @@ class DecodeBatch:
     def _read_prompt(self, slot: int, count: int) -> dict[int, Token]:
         """Read `count` more tokens of a prompt; after the last one, the first token of its answer."""
         row = self._rows[slot]
-        piece = [row.unread.popleft() for _ in range(min(count, len(row.unread)))]
-        logits = self.engine.stepper.read([piece], row.cache)
-        if row.unread or logits is None:
+        logits = self.engine.stepper.read([row.tokens[row.cache.pos : row.cache.pos + count]], row.cache)
+        if row.cache.pos < len(row.tokens) or logits is None:
             return {}
         row.prompt = False
         return {slot: self._choose(row, logits)}
@@ -131,7 +134,7 @@ class DecodeBatch:
         sampled, forced = int(row.sampler(logits)), row.tools.next_forced()
         token = sampled if forced is None else forced
         row.tools.observe(token)
-        row.unread.append(token)
+        row.tokens.append(token)
         row.room -= 1
         finish: Finish | None = None
         if self.engine.special.ends(token):

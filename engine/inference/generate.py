@@ -12,6 +12,7 @@ from typing import Literal
 from torch import Tensor
 
 from engine.inference.kv_cache import KVCache
+from engine.inference.prefix import PrefixStore
 from engine.inference.sampling import Sampler, Sampling
 from engine.inference.stepper import ShouldStop as ShouldStop
 from engine.inference.stepper import Stepper, TorchStepper, never
@@ -20,6 +21,8 @@ from engine.model.gpt import GPT
 
 Finish = Literal["stop", "length", "context", "cancelled"]
 Step = tuple[list[int], list[int]]  # one token per row; 1 where it was sampled, 0 where a tool forced it
+
+_KEEP = 2  # finished answers whose caches wait for the next turn
 
 
 @dataclass(frozen=True)
@@ -33,12 +36,16 @@ class Completion:
 
 
 class Engine:
-    """Generates with one model. A row is done at <|assistant_end|> or <|bos|>."""
+    """Generates with one model. A row is done at <|assistant_end|> or <|bos|>.
+
+    A prompt that goes on where an earlier one of `generate`, or its answer, ended is read only from there on.
+    """
 
     def __init__(self, model: GPT, tokenizer: ChatTokenizer, stepper: Stepper | None = None) -> None:
         self.model, self.tokenizer = model, tokenizer
         self.stepper = stepper or TorchStepper(model)
         self.special = SpecialIds.of(tokenizer)
+        self.prefixes = PrefixStore(model, self.stepper, keep=_KEEP)
 
     def generate(self, prompt_ids: Sequence[int], *, num_samples: int = 1, max_tokens: int | None = None,
                  temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None, seed: int | None = 42,
@@ -51,14 +58,20 @@ class Engine:
         """
         sampler = Sampler(Sampling(temperature, top_k, top_p, seed), self.model.device)
         limit = self.room(len(prompt_ids), max_tokens)
-        cache = self.stepper.cache(len(prompt_ids) + (limit if num_samples == 1 else 0))
-        logits = self.stepper.read([prompt_ids], cache, should_stop) if limit else None
-        if logits is None:
+        if not limit:
             return
-        if num_samples > 1:
-            cache = cache.replicate(num_samples, len(prompt_ids) + limit)
-            logits = logits.expand(num_samples, -1)
-        yield from self._steps(logits, cache, sampler, limit, should_stop)
+        cache, held = self.prefixes.take(prompt_ids, len(prompt_ids) + limit), list(prompt_ids)
+        try:
+            logits = self.stepper.read([prompt_ids[cache.pos :]], cache, should_stop)
+            if logits is not None and num_samples == 1:
+                for tokens, masks in self._steps(logits, cache, sampler, limit, should_stop):
+                    held += tokens
+                    yield tokens, masks
+            elif logits is not None:
+                wide = cache.replicate(num_samples, len(prompt_ids) + limit)
+                yield from self._steps(logits.expand(num_samples, -1), wide, sampler, limit, should_stop)
+        finally:
+            self.prefixes.give(cache, held)
 
     def generate_batch(self, prompts: Sequence[Sequence[int]], *, max_tokens: int | None = None,
                        temperature: float = 0.0, top_k: int | None = None, top_p: float | None = None,

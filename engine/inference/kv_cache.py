@@ -57,6 +57,10 @@ class KVCache:
         """Count t tokens as stored; called once all layers have inserted them."""
         self.pos += t
 
+    def rewind(self, pos: int, newest: int) -> None:
+        """Stand behind the first `pos` tokens again, the last of which is `newest`, in a cache of one row."""
+        self.pos, self.newest = pos, [newest]
+
     def reset(self) -> None:
         """Forget everything and keep the memory."""
         self.pos = 0
