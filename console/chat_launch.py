@@ -39,12 +39,11 @@ class ProcessHere:
 
     def __init__(self, argv: Sequence[str]) -> None:
         pipe = subprocess.PIPE
-        self._process = subprocess.Popen(list(argv), stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0,
-                                         start_new_session=True)
+        self._process = subprocess.Popen(list(argv), stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True)
         assert self._process.stdin and self._process.stdout and self._process.stderr
         self.stdin: IO[bytes] = self._process.stdin
-        self.stdout: IO[bytes] = open(self._process.stdout.fileno(), "rb", closefd=False)
-        self.stderr: IO[bytes] = open(self._process.stderr.fileno(), "rb", closefd=False)
+        self.stdout: IO[bytes] = self._process.stdout
+        self.stderr: IO[bytes] = self._process.stderr
 
     @property
     def pid(self) -> int:

@@ -1,4 +1,4 @@
-"""The app's half of the chat process: it outlives the chat screen's looks and dies with the app."""
+"""The app's half of the chat processes: they outlive the chat screen's looks and die with the app."""
 
 from __future__ import annotations
 
@@ -16,19 +16,27 @@ if TYPE_CHECKING:
 
 
 class ChatLink(App[str]):
-    """A mixin of the app: start the worker, send it operations, kill it. What it says is posted as ChatSaid."""
+    """A mixin of the app: start a worker, send it operations, kill it. What it says is posted as ChatSaid.
+
+    Side 0 is the chat's own worker, side 1 that of the model beside it.
+    """
 
     chat_argv: Sequence[str] | None = None
-    _client: ChatClient | None = None
 
-    def chat_start(self) -> None:
-        """Start the chat worker; it says `ready`, or ChatDied comes."""
+    def __init__(self) -> None:
+        super().__init__()
+        self._chat_clients: dict[int, ChatClient] = {}
+
+    def chat_start(self, side: int = 0) -> None:
+        """Start a chat worker; it says `ready`, or ChatDied comes."""
         from console.chat_client import ChatClient
 
-        if self._client is None:
-            self._client = ChatClient(lambda event: self.post_message(ChatSaid(event)),
-                                      lambda detail: self.post_message(ChatDied(detail)), self._launch())
-        self.run_worker(self._start(self._client), group="chat", name="chat worker", exit_on_error=False)
+        if side not in self._chat_clients:
+            self._chat_clients[side] = ChatClient(
+                lambda event: self.post_message(ChatSaid(event, side)),
+                lambda detail: self.post_message(ChatDied(detail, side)), self._launch())
+        starting = self._start(self._chat_clients[side], side)
+        self.run_worker(starting, group="chat", name="chat worker", exit_on_error=False)
 
     def _launch(self) -> Launch:
         from console.chat_launch import ProcessHere, launch_here
@@ -36,16 +44,18 @@ class ChatLink(App[str]):
         argv = self.chat_argv
         return launch_here if argv is None else lambda: ProcessHere(argv)
 
-    async def _start(self, client: ChatClient) -> None:
+    async def _start(self, client: ChatClient, side: int) -> None:
         try:
             await client.start()
         except (OSError, RemoteError) as error:
-            self.post_message(ChatDied(str(error)))
+            self.post_message(ChatDied(str(error), side))
 
-    def chat_send(self, operation: dict[str, Any]) -> None:
-        if self._client is not None:
-            self._client.send(operation)
+    def chat_send(self, operation: dict[str, Any], side: int = 0) -> None:
+        if side in self._chat_clients:
+            self._chat_clients[side].send(operation)
 
-    async def chat_kill(self) -> None:
-        if self._client is not None:
-            await self._client.kill()
+    async def chat_kill(self, side: int | None = None) -> None:
+        """End one worker, or all."""
+        for number, client in list(self._chat_clients.items()):
+            if side in (None, number):
+                await client.kill()

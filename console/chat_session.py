@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from console.chat_commands import Taste
 from console.conversation import Conversation
 from console.settings import ChatSettings
 from engine.catalog import ModelInfo, default_model
@@ -23,7 +24,8 @@ class ChatSession:
 
     def __init__(self, settings: ChatSettings, start: Callable[[], object],
                  send: Callable[[Operation], object]) -> None:
-        self._settings, self._start_worker, self._send = settings, start, send
+        self._start_worker, self._send = start, send
+        self.taste = Taste.of(settings)
         self.conversation = Conversation()
         self.models: tuple[ModelInfo, ...] = ()
         self.chosen: ModelInfo | None = None
@@ -120,6 +122,8 @@ class ChatSession:
 
     def _answer(self) -> None:
         self._waiting = True
+        if self.conversation.writing is not None and self.chosen is not None:
+            self.conversation.writing.model = self.chosen.ref
         if self.doing == "ready" and self.loaded:
             self._ask_if_waiting()
         elif self.doing == "ready":
@@ -128,15 +132,15 @@ class ChatSession:
             self._start()
 
     def _ask_if_waiting(self) -> None:
-        turn, settings = self.conversation.writing, self._settings
+        turn, taste = self.conversation.writing, self.taste
         if not self._waiting or turn is None:
             return
         self._waiting = False
         messages = self.conversation.messages()
-        if settings.system:
-            messages[0] = {"role": "user", "content": f"{settings.system}\n\n{messages[0]['content']}"}
-        self._send({"op": "generate", "id": turn.id, "messages": messages, "temperature": settings.temperature,
-                    "top_k": settings.top_k, "max_tokens": settings.max_tokens})
+        if taste.system:
+            messages[0] = {"role": "user", "content": f"{taste.system}\n\n{messages[0]['content']}"}
+        self._send({"op": "generate", "id": turn.id, "messages": messages, "temperature": taste.temperature,
+                    "top_k": taste.top_k, "top_p": taste.top_p, "seed": taste.seed, "max_tokens": taste.max_tokens})
 
     def stop(self) -> bool:
         """Break off the answer that is being written; False when there is none."""
@@ -152,11 +156,13 @@ class ChatSession:
 
     def begin_anew(self) -> None:
         """Forget what was said; the next words go to the newest model unless one was picked."""
-        self.stop()
-        count = self.conversation.count
-        self.conversation = Conversation()
-        self.conversation.count = count  # what the worker still says about an old answer belongs to nobody
+        self.reopen([])
         self.know(self.models)
+
+    def reopen(self, rows: list[dict[str, Any]]) -> None:
+        """Go on with a kept chat. What the worker still says about an old answer then belongs to nobody."""
+        self.stop()
+        self.conversation = Conversation.of(rows, self.conversation.count)
 
 
 def load_operation(model: ModelInfo) -> Operation:

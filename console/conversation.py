@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any
 
 from console.text import clean
@@ -33,12 +34,13 @@ class Trouble:
 class Turn:
     """One message. An answer has an `id` while it is being written."""
 
-    role: str  # user | assistant
+    role: str  # user | assistant | note (ours, never sent)
     parts: list[Part] = field(default_factory=list)
     id: str = ""
     finish: str = ""  # stop | length | cancelled | context
     stats: dict[str, Any] = field(default_factory=dict)
     trouble: Trouble | None = None
+    model: str = ""  # who answered
 
     @property
     def text(self) -> str:
@@ -47,7 +49,7 @@ class Turn:
 
     @property
     def complete(self) -> bool:
-        return self.role == "user" or bool(self.finish or self.trouble)
+        return self.role != "assistant" or bool(self.finish or self.trouble)
 
     def add(self, kind: str, text: str) -> None:
         if self.parts and self.parts[-1].kind == kind == "text":
@@ -78,11 +80,16 @@ class Conversation:
 
     def again(self) -> Turn | None:
         """Drop the newest answer and begin another to the same question."""
-        if self.writing is not None or not self.turns:
+        if self.writing is not None:
             return None
-        if self.turns[-1].role == "assistant":
+        while self.turns and self.turns[-1].role != "user":
             self.turns.pop()
         return self._answer() if self.turns else None
+
+    def note(self, text: str) -> None:
+        """Say something that is no part of the chat; not while an answer is being written."""
+        if self.writing is None:
+            self.turns.append(Turn("note", [Part("text", clean(text))]))
 
     def take_back(self) -> str:
         """Remove the newest question and its answer; the question's text, to be edited."""
@@ -102,14 +109,34 @@ class Conversation:
     def messages(self) -> list[dict[str, Any]]:
         """What the model gets: every turn before the open answer; broken answers and their questions stay out."""
         kept: list[dict[str, Any]] = []
-        turns = [turn for turn in self.turns if turn.complete]
-        for turn, after in zip(turns, [*turns[1:], None], strict=True):
+        turns = [turn for turn in self.turns if turn.complete and turn.role != "note"]
+        for turn, after in zip_longest(turns, turns[1:]):
             failed = after is not None and after.role == "assistant" and (after.trouble is not None or not after.parts)
             if turn.role == "user" and not failed:
                 kept.append({"role": "user", "content": turn.text})
             elif turn.role == "assistant" and turn.parts and turn.trouble is None:
                 kept.append({"role": "assistant", "content": _content(turn)})
         return kept
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The finished turns as JSON has them, to be kept."""
+        return [{"role": turn.role, "parts": [[part.kind, part.text] for part in turn.parts], "finish": turn.finish,
+                 "stats": turn.stats, "model": turn.model}
+                for turn in self.turns if turn.role != "note" and turn.complete and turn.trouble is None]
+
+    @classmethod
+    def of(cls, rows: list[dict[str, Any]], count: int = 0) -> Conversation:
+        """The chat that `rows` were kept of. What is not as we write it is left out."""
+        made = cls()
+        made.count = count
+        for row in rows:
+            parts = [Part(str(kind), clean(str(text))) for kind, text in row.get("parts") or []]
+            if row.get("role") in ("user", "assistant") and parts:
+                stats = row.get("stats")
+                made.turns.append(Turn(row["role"], parts, finish=str(row.get("finish") or "stop"),
+                                       stats=stats if isinstance(stats, dict) else {},
+                                       model=str(row.get("model") or "")))
+        return made
 
     def hear(self, event: Mapping[str, Any]) -> bool:
         """Take in one line of the worker's protocol; True when it changed the newest answer."""

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from console.plan import Plan
     from console.quote import Quote
     from console.rental import Rental
+    from console.shelf import Shelf
+    from console.transfers import Board, Ended
     from engine.catalog import ModelInfo
 
 
@@ -122,6 +124,34 @@ class ModelsRead(_Newest, bubble=False):
     """The models on this machine, newest first."""
 
     models: tuple[ModelInfo, ...]
+
+
+@dataclass
+class ShelfRead(_Newest, bubble=False):
+    """Every checkpoint that is known, and where it is."""
+
+    shelf: Shelf
+
+
+@dataclass
+class BoardMoved(_Newest, bubble=False):
+    """How far a transfer is."""
+
+    board: Board
+
+
+@dataclass
+class TransferEnded(Message, bubble=False):
+    """How a backup, a verification or a restore came out."""
+
+    end: Ended
+
+
+@dataclass
+class GateAnswered(_Newest, bubble=False):
+    """What the copies themselves said to "would anything be lost?"."""
+
+    text: str
 
 
 @dataclass

@@ -48,6 +48,11 @@ def facts(path: Path) -> dict[str, Any]:
     }
 
 
+def memory_free() -> int:
+    """Bytes that a new process could use here, without touching swap."""
+    return int(psutil.virtual_memory().available)
+
+
 def version_of(distribution: str) -> str | None:
     """The installed version, read from its metadata without importing it."""
     try:

@@ -12,6 +12,8 @@ from console.text import clean_line
 from console.widgets.numbers import ago, compact, grouped, short, size
 from engine.catalog import ModelInfo
 
+_FLOAT = 4  # bytes of a float32
+
 
 def model_name(model: ModelInfo | None) -> str:
     """Short enough for a title: the run, the stage, the step."""
@@ -20,11 +22,27 @@ def model_name(model: ModelInfo | None) -> str:
     return f"{clean_line(model.run_id or model.tag, 40)} {model.source} @{grouped(model.step)}"
 
 
-def choices(models: Sequence[ModelInfo]) -> list[Choice]:
-    """Newest first; what cannot be used stays listed with its reason."""
+def choices(models: Sequence[ModelInfo], free: float) -> list[Choice]:
+    """Newest first; what cannot be used, or does not fit into `free` bytes, stays listed with its reason."""
     now = time.time()
-    return [Choice(model.ref, _line(model, now), f"{model.ref} {model.name}", clean_line(model.problem or "", 200))
+    return [Choice(model.ref, _line(model, now), f"{model.ref} {model.name}", clean_line(_problem(model, free), 200))
             for model in models]
+
+
+def memory_needed(model: ModelInfo) -> float | None:
+    """Bytes that talking to it takes at most: float32 weights, the file's copy while they are read, a full context."""
+    if model.n_params is None or model.config is None:
+        return None
+    config = model.config
+    cache = 2 * config.n_layer * config.sequence_len * config.n_kv_head * config.head_dim * _FLOAT
+    return model.n_params * _FLOAT + model.bytes + cache
+
+
+def _problem(model: ModelInfo, free: float) -> str:
+    need = memory_needed(model)
+    if model.problem or need is None or need <= free:
+        return model.problem or ""
+    return f"needs {size(need)} of memory, {size(free)} are free"
 
 
 def _line(model: ModelInfo, now: float) -> Content:
@@ -32,14 +50,13 @@ def _line(model: ModelInfo, now: float) -> Content:
     weights = compact(model.n_params) if model.n_params else "–"
     if model.problem:
         return _place(model)
-    facts = f"{weights:>8} weights {size(model.bytes):>9}  {bpb:<11} {ago(model.created, now)}"
-    return Content.assemble(_place(model), (facts, "$foreground-muted"))
+    facts = f"{weights:>7} {size(model.bytes):>9}  takes {size(memory_needed(model)):<9} {bpb:<11} "
+    return Content.assemble(_place(model), (facts + ago(model.created, now), "$foreground-muted"))
 
 
 def _place(model: ModelInfo) -> Content:
     where = clean_line(model.run_id or "nanochat folder", 30)
     return Content.assemble(f"{where:<31}", (f"{model.source:<5}", "bold"), f"@{grouped(model.step):<8}")
-
 
 
 def welcome(model: ModelInfo | None) -> Content:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from textual.content import Content
@@ -23,8 +23,10 @@ def stat_lines(conversation: Conversation, model: Mapping[str, Any], width: int)
         _head("this reply"),
         pair("  first", _of(stats, "ttft_ms", "{:.0f} ms"), width),
         pair("  speed", f"{short(_number(stats, 'tok_per_s'))} tok/s" if "tok_per_s" in stats else "–", width),
+        pair("  p95 gap", _of(stats, "p95_ms", "{:.1f} ms"), width),
         pair("  in / out", in_out, width),
         pair("  took", span(_number(stats, "seconds")), width),
+        *_gaps(stats, width),
         _head("context"), *_context(stats, model, width),
         _head("model"), *_model(model, width),
         _head("session"),
@@ -34,6 +36,23 @@ def stat_lines(conversation: Conversation, model: Mapping[str, Any], width: int)
     if conversation.seconds:
         lines.append(pair("  mean", f"{short(conversation.tokens_out / conversation.seconds)} tok/s", width))
     return [*lines, pair("  cost", "$0.00", width)]
+
+
+def _gaps(stats: Mapping[str, Any], width: int) -> list[Content]:
+    """The time between tokens as a row of bars, highest where it took longest."""
+    values = [v for v in stats.get("gaps_ms") or () if isinstance(v, (int, float))]
+    if len(values) < 2:
+        return []
+    bars = spark(values, max(width - 12, 8))
+    return [Content.assemble("  ", (bars, "$primary"), (" per token", "$foreground-muted"))]
+
+
+def spark(values: Sequence[float], width: int) -> str:
+    """`values` as bars of one cell, at most `width`: of several in one cell the largest."""
+    step = max(-(-len(values) // max(width, 1)), 1)
+    shown = [max(values[i : i + step]) for i in range(0, len(values), step)]
+    top = max(shown) or 1.0
+    return "".join("▁▂▃▄▅▆▇█"[min(int(value / top * 8), 7)] for value in shown)
 
 
 def _context(stats: Mapping[str, Any], model: Mapping[str, Any], width: int) -> list[Content]:

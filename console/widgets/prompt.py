@@ -41,14 +41,27 @@ class Prompt(Titled, TextArea):
         super().__init__(id=id, soft_wrap=True, show_line_numbers=False, highlight_cursor_line=False)
         self.set_title("message", "enter sends · ctrl+j new line")
 
+    # These bindings have priority, so they arrive before letters that were typed or pasted faster than they are drawn:
+    # each takes its place behind them.
+
     def action_send(self) -> None:
-        self.post_message(self.Submitted(self.text))
+        self.call_later(self._send)
 
     def action_newline(self) -> None:
-        self.insert("\n")
+        self.call_later(self.insert, "\n")
 
     def action_up_or_edit(self) -> None:
         if self.text:
             self.action_cursor_up()
         else:
             self.post_message(self.EditLast())
+
+    def give_back(self, text: str) -> None:
+        """`text` could not be sent: it stands before what was typed since."""
+        self.text = text + self.text
+        self.move_cursor(self.document.end)
+
+    def _send(self) -> None:
+        text = self.text
+        self.clear()  # at once, so that what is typed ahead begins a message of its own
+        self.post_message(self.Submitted(text))

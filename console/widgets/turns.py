@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from textual.containers import VerticalScroll
 from textual.content import Content
+from textual.message import Message
+from textual.reactive import reactive
 from textual.widgets import Static
 
 from console.conversation import Turn
+from console.widgets.marked import marked
 from console.widgets.numbers import short
 
 _FINISH = {"length": "reached the longest answer", "cancelled": "stopped", "context": "the context is full"}
@@ -39,11 +42,13 @@ def turn_content(turn: Turn, name: str) -> Content:
     """A head line, then the parts."""
     if turn.role == "user":
         return Content.assemble(("you\n", "bold $text-primary"), turn.text)
+    if turn.role == "note":
+        return Content.styled(turn.text, "$foreground-muted")
     pieces: list[Content | tuple[str, str] | str] = [(name, "bold $text-accent")]
     pieces += [(_head(turn), "$foreground-muted"), "\n"]
     for part in turn.parts:
         if part.kind == "text":
-            pieces.append(part.text)
+            pieces.append(marked(part.text))
         elif part.kind == "input":
             pieces.append((f"\n  ┌ calculator\n  │ {_indented(part.text)}\n", "$text-secondary"))
         else:
@@ -84,9 +89,14 @@ class Transcript(VerticalScroll, can_focus=True):
     Transcript { scrollbar-size-vertical: 1; }
     """
 
-    def __init__(self, *, id: str) -> None:
-        super().__init__(id=id)
-        self.following = True
+    following: reactive[bool] = reactive(True, init=False)
+
+    class Moved(Message):
+        """Following began or ended."""
+
+    def watch_following(self, before: bool, now: bool) -> None:
+        if before != now:
+            self.post_message(self.Moved())
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         super().watch_scroll_y(old_value, new_value)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from typing import Any
 
 import pytest
+from textual import events
 
 from console.chat_session import ChatSession
+from console.chat_store import ChatStore, export_line
 from console.conversation import Conversation
 from console.settings import ChatSettings
+from console.widgets.chat_stats import spark
+from console.widgets.marked import marked
 from console.widgets.prompt import Prompt
+from console.widgets.turns import Transcript
 
 
 @pytest.fixture
@@ -191,3 +198,142 @@ async def test_a_smaller_terminal_still_shows_the_end_of_the_talk(drive: Any, tr
         await driver.sees("I heard 11 messages.")
         await driver.resize(120, 36)
         await driver.sees("I heard 11 messages.")
+
+
+async def burst(driver: Any, text: str) -> None:
+    """As a terminal sends what was pasted or typed ahead: all at once, enter included."""
+    for char in text:
+        driver.app.post_message(events.Key({" ": "space", "/": "slash"}.get(char, char), char))
+    driver.app.post_message(events.Key("enter", "\r"))
+
+
+async def test_typing_ahead_loses_nothing(drive: Any, trained: Any) -> None:
+    async with drive() as driver:
+        await driver.press("5")
+        await driver.sees("is ready to talk")
+        await burst(driver, "first words")
+        await driver.sees("said first words and I heard 1")
+        await burst(driver, "/temp 0")
+        await driver.sees("temp 0 ·")
+        await burst(driver, "/help")
+        await driver.sees("/topk N")
+        await burst(driver, "second")
+        await driver.sees("said second and I heard 3")
+
+
+async def test_commands_say_what_is_wrong(drive: Any, trained: Any) -> None:
+    async with drive() as driver:
+        await driver.press("5")
+        await driver.sees("is ready to talk")
+        for line, told in (("/topk many", "a whole number"), ("/tmep 1", "did you mean temp"), ("/seed 7", "seed 7"),
+                           ("/save", "nothing to keep"), ("/export", "no answered question"),
+                           ("/model nope", "no model 'nope'"), ("/topk 7", "top-k 7")):
+            await burst(driver, line)
+            await driver.sees(told)
+        await burst(driver, "//literally")
+        await driver.sees("said /literally")
+
+
+async def test_a_chat_is_kept_reopened_and_exported(drive: Any, trained: Any, tmp_path: Any) -> None:
+    async with drive() as driver:
+        await driver.press("5")
+        await driver.sees("is ready to talk")
+        await burst(driver, "use the tool")
+        await driver.sees("I heard 1")
+        await driver.press("ctrl+s")
+        await driver.sees("kept as")
+        await burst(driver, "more")
+        await driver.sees("I heard 3")
+        store = ChatStore(tmp_path / "home" / "chats" / "chats.db")
+        await driver.until(lambda: [c.replies for c in store.all()] == [2], "the second answer kept")
+        assert (tmp_path / "home" / "chats" / "chats.db").stat().st_mode & 0o077 == 0
+        await burst(driver, "/export ../talk")
+        await driver.sees("written to")
+        [line] = (tmp_path / "home" / "chats" / "talk.jsonl").read_text().splitlines()
+        assert [m["role"] for m in json.loads(line)] == ["user", "assistant"] * 2
+        assert all(isinstance(m["content"], str) for m in json.loads(line))
+        await driver.press("ctrl+n")
+        await driver.sees("is ready to talk")
+        await driver.press("ctrl+b")
+        await driver.sees("Kept chats")
+        await driver.press("enter")
+        await driver.sees("I heard 3")
+        await driver.sees("12*34")
+        await burst(driver, "and on")
+        await driver.sees("I heard 5")
+
+
+async def test_two_models_answer_one_question(drive: Any, trained: Any) -> None:
+    other = trained.run("other-2")
+    trained.model(other, "base", 7)
+    async with drive((150, 36)) as driver:
+        await driver.press("5")
+        await driver.sees("is ready to talk")
+        await burst(driver, "/compare other-2")
+        await driver.sees("other-2 base @7 is ready")
+        await burst(driver, "slowly both")
+        await driver.sees("said slowly")
+        second = driver.app.screen._second.conversation
+        assert second.turns == []  # it waits for its turn
+        await driver.press("escape")
+        await burst(driver, "both")
+        await driver.until(lambda: driver.text().count("said both") == 2, "two answers")
+        await driver.press("ctrl+r")
+        await driver.until(lambda: second.replies == 2, "the second one again")
+        await burst(driver, "/compare off")
+        await driver.until(lambda: driver.text().count("said both") == 1, "one pane")
+        await burst(driver, "alone")
+        await driver.sees("said alone")
+
+
+async def test_what_does_not_fit_is_listed_with_the_reason(drive: Any, trained: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr("engine.machine.memory_free", lambda: 1_000_000)
+    async with drive() as driver:
+        await driver.press("5")
+        await driver.sees("is ready to talk")
+        await driver.press("ctrl+o")
+        await driver.sees("1.0 MB are free")
+        await driver.press("enter")
+        await driver.sees("needs")
+
+
+async def test_reading_further_up_is_left_alone(drive: Any, trained: Any) -> None:
+    async with drive((100, 24)) as driver:
+        await driver.press("5")
+        await driver.sees("is ready to talk")
+        await burst(driver, "slowly " + "x" * 600)
+        await driver.until(lambda: driver.app.screen.query_one(Transcript).max_scroll_y > 5, "a long answer")
+        await driver.press("pageup")
+        await driver.sees("more below")
+        place = driver.app.screen.query_one(Transcript).scroll_y
+        await asyncio.sleep(0.5)
+        assert driver.app.screen.query_one(Transcript).scroll_y == place
+        await driver.press("escape", "ctrl+end")
+        await driver.until(lambda: driver.app.screen.query_one(Transcript).following, "the end")
+
+
+def test_marks_are_styles_and_never_markup() -> None:
+    text = "# Head\n- **bold** and `code`\n2. two *x*\n```py\n[red]**raw**[/]\n```\n[bold]no[/bold] 2*3*4 ** `"
+    content = marked(text)
+    assert "[red]**raw**[/]" in content.plain and "[bold]no[/bold] 2*3*4 ** `" in content.plain
+    assert "• bold and code" in content.plain and "Head\n" in content.plain
+    assert {"bold", "italic"} <= {str(span.style) for span in content.spans}
+
+
+def test_sparks() -> None:
+    assert spark([1, 2, 4, 8], 10) == "▂▃▅█" and spark([1] * 100, 10) == "█" * 10 and spark([0, 0], 4) == "▁▁"
+
+
+def test_kept_rows_survive_damage() -> None:
+    rows: list[Any] = [{"role": "user", "parts": [["text", "a\x1b[31mb"]]}, {"role": "robot", "parts": [["text", "x"]]},
+                       {"role": "assistant", "parts": [["text", "c"]], "stats": 5}, {"role": "user"}]
+    conversation = Conversation.of(rows)
+    assert [(t.role, t.text) for t in conversation.turns] == [("user", "ab"), ("assistant", "c")]
+    assert Conversation.of(conversation.rows()).rows() == conversation.rows()
+
+
+def test_export_is_what_custom_data_reads() -> None:
+    tool = [{"type": "python", "text": "1+1"}, {"type": "text", "text": "two"}]
+    line = export_line([{"role": "user", "content": "q"}, {"role": "assistant", "content": tool},
+                        {"role": "user", "content": "open"}], "Be brief.")
+    assert json.loads(line) == [{"role": "user", "content": "Be brief.\n\nq"}, {"role": "assistant", "content": "two"}]

@@ -1,0 +1,225 @@
+"""What a person can have done in the chat beside talking: commands, keeping, reopening, exporting, a second model."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from textual.content import Content
+
+from console import chat_commands
+from console.chat_commands import Command, CommandProblem
+from console.chat_store import ChatStore, KeptChat, export_line
+from console.errors import ConsoleError, Refused
+from console.paths import Home
+from console.screens.base import ConsoleScreen
+from console.screens.chat_models import choices
+from console.screens.picker import Choice, Picker
+from console.text import clean_line
+from console.widgets.numbers import ago
+
+if TYPE_CHECKING:
+    from console.chat_session import ChatSession
+    from engine.catalog import ModelInfo
+
+_NO_MODEL = "no model here yet; press 1 and enter to train one"
+
+
+class ChatVerbs(ConsoleScreen):
+    """A mixin of the chat screen, which gives it the methods below."""
+
+    session: ChatSession
+    kept: int | None = None  # the number of the kept chat that this one is
+    _title = ""
+
+    def changed(self) -> None:
+        """The turns are other ones now."""
+        raise NotImplementedError
+
+    def compare_with(self, ref: str | None) -> None:
+        raise NotImplementedError
+
+    def use(self, ref: str) -> None:
+        raise NotImplementedError
+
+    # slash commands
+
+    def run_command(self, line: str) -> bool:
+        """Do what a line that begins with a slash says; False when it is a message."""
+        try:
+            command = chat_commands.parse(line)
+            if command is not None:
+                self._do(command)
+        except (CommandProblem, ConsoleError) as error:
+            self.tell(str(error))
+            return True
+        return command is not None
+
+    def _do(self, command: Command) -> None:
+        done = chat_commands.tuned(self.session.taste, command)
+        if done is not None:
+            self.session.taste, text = done
+            self.tell(text)
+            return
+        name, argument = command.name, command.argument
+        if name == "help":
+            self.tell(chat_commands.help_text())
+        elif name in ("model", "compare"):
+            self._model_command(name, argument)
+        elif name == "save":
+            self.keep(argument)
+        elif name == "export":
+            self.export(argument)
+        elif name == "tokens":
+            self._count_tokens(argument)
+        else:
+            {"retry": self.action_again, "new": self.action_new, "open": self.action_open}[name]()
+
+    def _model_command(self, name: str, argument: str) -> None:
+        if name == "compare" and argument == "off":
+            self.compare_with(None)
+        elif not argument:
+            self.action_pick() if name == "model" else self.action_compare()
+        else:
+            found = self._named(argument)
+            self.use(found.ref) if name == "model" else self.compare_with(found.ref)
+
+    def _named(self, text: str) -> ModelInfo:
+        from engine.catalog import find
+        from engine.config import ConfigError
+
+        try:
+            return find([m for m in self.session.models if m.problem is None], text)
+        except ConfigError as error:
+            raise CommandProblem(str(error)) from None
+
+    def tell(self, text: str) -> None:
+        """Say something among the turns; while an answer is being written, beside them."""
+        if self.session.conversation.writing is None and "\n" in text:
+            self.session.conversation.note(text)
+            self.changed()
+        else:
+            self.notify(clean_line(text, 600), markup=False)
+
+    def _count_tokens(self, text: str) -> None:
+        """Count in a thread: a tokenizer takes a moment to read."""
+        model = self.session.chosen
+        if model is None:
+            raise CommandProblem(_NO_MODEL)
+        said = text or "\n".join(str(turn.text) for turn in self.session.conversation.turns if turn.role != "note")
+        context = model.config.sequence_len if model.config else 0
+
+        def count() -> None:
+            from engine.tokenizer.bpe import Tokenizer
+            from engine.tokenizer.store import TokenizerError
+
+            try:
+                number = len(Tokenizer.from_directory(model.tokenizer_dir).encode(said))
+                told = f"{number:,} tokens, {len(said):,} characters; the context holds {context:,}"
+            except (OSError, TokenizerError) as error:
+                told = f"the tokenizer cannot be read: {error}"
+            self.app.call_from_thread(self.tell, told)
+
+        self.run_worker(count, thread=True, exit_on_error=False)
+
+    # keeping
+
+    @property
+    def _store(self) -> ChatStore:
+        return ChatStore(Home(self.console_app.workspace.home.path).chats / "chats.db")
+
+    def keep(self, title: str = "") -> None:
+        """Keep this chat, from now on after every answer. Raises ConsoleError."""
+        if self.console_app.workspace.read_only:
+            raise Refused("this console is read-only, so chats are not kept")
+        rows = self.session.conversation.rows()
+        if not rows:
+            raise ConsoleError("there is nothing to keep yet")
+        first = next((str(turn.text) for turn in self.session.conversation.turns if turn.role == "user"), "chat")
+        self._title = clean_line(title or self._title or first, 80)
+        ref = self.session.chosen.ref if self.session.chosen else ""
+        is_new, self.kept = self.kept is None, self._store.keep(self.kept, self._title, ref, rows)
+        if is_new or title:
+            self.tell(f"kept as “{self._title}”; ctrl+b lists the kept chats")
+
+    def keep_up_to_date(self) -> None:
+        """After an answer: a kept chat is written again."""
+        if self.kept is not None and self.session.conversation.writing is None:
+            try:
+                self.keep()
+            except ConsoleError as error:
+                self.kept = None
+                self.tell(str(error))
+
+    def action_save(self) -> None:
+        try:
+            self.keep()
+        except ConsoleError as error:
+            self.tell(str(error))
+
+    def action_open(self) -> None:
+        try:
+            chats = self._store.all()
+        except ConsoleError as error:
+            self.tell(str(error))
+            return
+        lines = [Choice(str(chat.id), _kept_line(chat), f"{chat.title} {chat.model}") for chat in chats]
+        picker = Picker("Kept chats", lines, "nothing is kept yet; ctrl+s keeps a chat")
+        self.app.push_screen(picker, lambda chosen: self._reopen(int(chosen)) if chosen else None)
+
+    def _reopen(self, id: int) -> None:
+        try:
+            rows = self._store.turns(id)
+            title = next(chat.title for chat in self._store.all() if chat.id == id)
+        except (ConsoleError, StopIteration) as error:
+            self.tell(str(error))
+            return
+        self.session.reopen(rows)
+        self.kept, self._title = id, title
+        self.changed()
+
+    def forget_title(self) -> None:
+        """The chat on screen is none of the kept ones."""
+        self.kept, self._title = None, ""
+
+    def export(self, name: str = "") -> None:
+        """Append the chat to a JSONL file below the console's folder. Raises ConsoleError."""
+        if self.console_app.workspace.read_only:
+            raise Refused("this console is read-only, so nothing is written")
+        text = export_line(self.session.conversation.messages(), self.session.taste.system)
+        file = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(name).name).strip(".-") or time.strftime("chat-%Y%m%d-%H%M%S")
+        path = Home(self.console_app.workspace.home.path).chats / (file.removesuffix(".jsonl") + ".jsonl")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(path, "a", encoding="utf-8") as f:
+                f.write(text)
+        except OSError as error:
+            raise ConsoleError(f"{path} cannot be written: {error.strerror}") from None
+        self.tell(f"written to {path}")
+
+    # models
+
+    def action_pick(self) -> None:
+        self._picker("Choose a model", lambda ref: self.use(ref) if ref else None)
+
+    def action_compare(self) -> None:
+        self._picker("Choose the model beside it", lambda ref: self.compare_with(ref) if ref else None)
+
+    def _picker(self, title: str, then: object) -> None:
+        from engine.machine import memory_free
+
+        self.app.push_screen(Picker(title, choices(self.session.models, memory_free()), _NO_MODEL), then)  # type: ignore[arg-type]
+
+    def action_again(self) -> None:
+        raise NotImplementedError
+
+    def action_new(self) -> None:
+        raise NotImplementedError
+
+
+def _kept_line(chat: KeptChat) -> Content:
+    about = f"{chat.replies:>4} replies  {clean_line(chat.model, 34):<34}  {ago(chat.updated)}"
+    return Content.assemble(f"{clean_line(chat.title, 44):<46}", (about, "$foreground-muted"))
+
