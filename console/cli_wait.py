@@ -9,7 +9,7 @@ import click
 
 from console.cli_output import duration, emit_json, note
 from console.cli_workspace import fresh_workspace
-from console.errors import ConsoleError
+from console.errors import ConsoleError, NotFound
 from console.exit_codes import Exit
 from console.hosts import Hosts
 from console.runstate import RunState, Word
@@ -75,7 +75,7 @@ class _Commentary:
                 lines, used = split_lines(host.read(self._events, self._offset))
         except NoSuchFile:  # the supervisor has not begun yet
             return
-        except HostUnreachable:  # the state says so
+        except (HostUnreachable, NotFound):  # silent, or given back: the state says so
             return
         self._offset += used
         for line in lines:

@@ -45,6 +45,16 @@ eval_tokens = 8192
 save_every = 50
 
 [[stage]]
+stage = "mid_train"
+max_seq_len = 256
+device_batch_size = 4
+total_batch_size = 1024
+num_iterations = 40
+eval_every = 20
+eval_tokens = 8192
+save_every = 20
+
+[[stage]]
 stage = "chat_sft"
 max_seq_len = 256
 device_batch_size = 4

@@ -6,25 +6,32 @@ What is there afterwards is written into the target: its Python, its base direct
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from console.errors import Refused
 from console.targets import POD, Target, Targets
-from console.version import version
 
 if TYPE_CHECKING:
     from remote.host import Host
     from remote.ssh import SshHost
     from remote.survey import Survey
 
-_ASK = ("import sys; from importlib import metadata, util; import engine; assert util.find_spec('torch'); "
-        "print(metadata.version('llmconsole')); print(sys.executable)")
+_ASK = """
+from importlib import metadata, util
+assert all(map(util.find_spec, ("tiktoken", "pyarrow", "psutil", "numpy", "safetensors", "huggingface_hub")))
+assert tuple(map(int, metadata.version("torch").split("+")[0].split(".")[:2])) >= (2, 10)
+"""
 
 
 def prepare(host: SshHost, targets: Targets, target: Target, tell: Callable[[str], None],
-            stop: threading.Event | None = None, base: str = "") -> Target:
-    """Look, prepare, remember. Raises Refused where nothing can run, and RemoteError."""
+            stop: threading.Event | None = None, base: str = "", pretended_gpus: bool = False) -> Target:
+    """Look, prepare, remember. Raises Refused where nothing can run, and RemoteError.
+
+    `pretended_gpus`: those that it lists cannot be used, as in the demo's pods, so none is asked to answer.
+    """
+    from remote.bootstrap import bootstrap
     from remote.survey import survey
 
     tell("looking at the machine")
@@ -32,23 +39,14 @@ def prepare(host: SshHost, targets: Targets, target: Target, tell: Callable[[str
     if problems := found.problems():
         raise Refused(f"{target.name} cannot be used: " + "; ".join(problems))
     chosen = base or target.base or base_for(found, target)
-    python = installed(host, [target.python, (found.python,)])
-    if not python:
-        from remote.bootstrap import bootstrap
-
-        python = bootstrap(host, found, tell, stop)
+    usable = replace(found, gpus=()) if pretended_gpus else found
+    python = bootstrap(host, usable, tell, stop, python=(found.python,) if has_libraries(host, found.python) else ())
     return targets.change(target.name, base=chosen, python=tuple(python), facts=found.facts)
 
 
-def installed(host: Host, pythons: Iterable[Sequence[str]]) -> tuple[str, ...]:
-    """The first of these interpreters that has exactly our version, with the libraries that train; () for none."""
-    for python in pythons:
-        if python and python[0]:
-            done = host.run([*python, "-c", _ASK], timeout=60)
-            words = done.out.decode("utf-8", "replace").split("\n")
-            if done.rc == 0 and words[0] == version():
-                return (words[1],)
-    return ()
+def has_libraries(host: Host, python: str) -> bool:
+    """Whether a Python there has what training needs, so that only our own code has to be sent."""
+    return bool(python) and host.run([python, "-c", _ASK], timeout=60).rc == 0
 
 
 def base_for(found: Survey, target: Target) -> str:

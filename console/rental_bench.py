@@ -6,6 +6,7 @@ nothing about money.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from console.hosts import route_to
 from console.lookout import job_dir
 from console.mirror import Mirror
 from console.rental import Rental
+from console.rental_spec import API_VARIABLE
 from console.targets import POD, Target, Targets, parse_address
 from remote import job
 from remote.errors import HostKeyChanged, HostUnreachable, RemoteError, RunnerFailed
@@ -73,7 +75,8 @@ class PodBench:
         host = self._host(rental)
         self._correct_timer(rental, host)
         try:
-            prepare(host, self._targets, target, lambda text: self._tell(rental, text), self.stopping)
+            prepare(host, self._targets, target, lambda text: self._tell(rental, text), self.stopping,
+                    pretended_gpus=API_VARIABLE in os.environ)
         except ConsoleError as error:
             raise RunnerFailed(str(error)) from error
 
