@@ -276,6 +276,7 @@ async def test_two_models_answer_one_question(drive: Any, trained: Any) -> None:
         second = driver.app.screen._second.conversation
         assert second.turns == []  # it waits for its turn
         await driver.press("escape")
+        await driver.until(lambda: driver.app.screen.session.conversation.writing is None, "the stop")
         await burst(driver, "both")
         await driver.until(lambda: driver.text().count("said both") == 2, "two answers")
         await driver.press("ctrl+r")
