@@ -13,6 +13,7 @@ from engine.config import ConfigError, nearest
 from engine.context import StageFunction
 from engine.settings.data import Dataset, TokEval, TokTrain
 from engine.settings.evaluation import BaseEval, ChatEval, Report
+from engine.settings.rl import ChatRl
 from engine.settings.training import BaseTrain, ChatSft, MidTrain
 
 
@@ -88,6 +89,16 @@ _TABLE = (
         "engine.stages.chat_eval:run",
         ("chatsft_checkpoints/", "conversations/", "task_data/"),
         (),
+        parallel=True,
+    ),
+    StageSpec(
+        "chat_rl",
+        "RL",
+        ChatRl,
+        "engine.stages.chat_rl:run",
+        ("chatsft_checkpoints/", "task_data/"),
+        ("chatrl_checkpoints/",),
+        resumable=True,
         parallel=True,
     ),
     StageSpec("report", "Report", Report, "engine.stages.report:run", ("report/",), ("report/report.md",)),
