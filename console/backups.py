@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from console import shelf
-from console.errors import ConsoleError, NotFound, Refused
+from console.errors import ConsoleError, NotFound, Refused, UsageProblem
 from console.exit_codes import Exit
 from console.paths import Home
 from console.shelf import Item
@@ -107,7 +107,10 @@ def keeper_for(home: Home, place: Place, label: str | None = None) -> Keeper:
                              revision=place.revision)
     from remote.backup_folder import FolderSafekeeper
 
-    return FolderSafekeeper(Path(place.where or home.backups).expanduser(), receipts, label)
+    folder = place.where or str(home.backups)
+    if not folder.startswith(("/", "~", "./", "../")):  # a mistyped hub: must not become a folder of that name
+        raise UsageProblem(f"{folder!r} is neither hub:OWNER/NAME nor a folder", "a folder begins with /, ~ or ./")
+    return FolderSafekeeper(Path(folder).expanduser(), receipts, label)
 
 
 def _token() -> str | None:

@@ -1,10 +1,13 @@
-"""Screen 4: every model on this machine: where it came from, how good it is, whether its files are proven whole."""
+"""Screen 4: every checkpoint, where it is, whether its copies are proven, what moves now, and what would be lost.
+
+It shows what `console.shelf` and `console.transfers` say and asks before anything happens; copying, proving and
+deleting are the business of `console.backups`.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import events, on
 from textual.app import ComposeResult
@@ -15,35 +18,58 @@ from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from console.glance import Glance
-from console.messages import ModelsRead
+from console.messages import BoardMoved, GateAnswered, ModelsRead, ShelfRead, TransferEnded
+from console.screens import checkpoint_lines as lines
 from console.screens.base import ConsoleScreen
+from console.screens.checkpoint_verbs import CheckpointVerbs
 from console.screens.sheets import notice_sheet
+from console.shelf import Item, Shelf
 from console.text import clean_line
-from console.widgets.numbers import ago, compact, grouped, short, size
+from console.transfers import Board, TransferDesk
+from console.widgets.numbers import size
 from console.widgets.pane import Titled
-from engine.catalog import ModelInfo
 
-NARROW = 100  # below this width the columns weights, size and note are left out
+if TYPE_CHECKING:
+    from engine.catalog import ModelInfo
+
+NARROW = 110  # below this width the columns of places become one
+_TRANSFERS = 3
 
 
 class ModelList(Titled, Vertical):
     """The frame around header and rows."""
 
 
-class CheckpointsScreen(ConsoleScreen):
+class TransferPane(Titled, Vertical):
+    """The frame around what moves and what would be lost."""
+
+
+class CheckpointsScreen(CheckpointVerbs, ConsoleScreen):
     MODE = "checkpoints"
     CSS_PATH = "checkpoints.tcss"
-    HELP = ("Every checkpoint below the artifacts folder. Verified means: our manifest is there and the sizes agree "
-            "with it; one written by nanochat itself has no manifest and is shown as foreign.")
+    HELP = ("Every checkpoint: on this machine, on a target, on the Hub, in a folder. Verified means that every byte "
+            "of a copy was read back and was the same. Copies go where [backup] place in config.toml says.")
     BINDINGS: ClassVar = [
+        Binding("b", "back_up", "back up now", id="checkpoints.backup", tooltip="Copy what is not proven yet"),
+        Binding("V", "verify", "verify", id="checkpoints.verify", tooltip="Read every byte of the copies again"),
+        Binding("p", "prune", "prune (dry run)", id="checkpoints.prune", tooltip="What may go because it is elsewhere"),
+        Binding("R", "restore", "restore", id="checkpoints.restore", tooltip="Bring the marked one back"),
+        Binding("S", "ask_gate", "safe?", id="checkpoints.safe", tooltip="Ask the copies: would anything be lost?"),
+        Binding("X", "delete", "delete", id="checkpoints.delete", show=False, tooltip="Delete it here (typed)"),
         Binding("enter", "open", "details", id="checkpoints.open", tooltip="Everything about the marked checkpoint"),
-        Binding("c", "chat", "chat with it", id="checkpoints.chat", tooltip="Talk to the marked model"),
-        Binding("r", "app.read_models", "refresh", id="checkpoints.refresh", tooltip="Look at the disk again"),
+        Binding("c", "chat", "chat", id="checkpoints.chat", tooltip="Talk to the marked model"),
+        Binding("r", "app.read_models", "refresh", id="checkpoints.refresh", show=False, tooltip="Look again"),
     ]
 
     def __init__(self) -> None:
         super().__init__()
+        self.shelf = Shelf(())
         self._models: tuple[ModelInfo, ...] = ()
+        self._board = Board()
+        self._asked = ""
+        self._drawn: object = None
+        self.desk = TransferDesk(lambda board: self._post(BoardMoved(board)),
+                                 lambda end: self._post(TransferEnded(end)))
 
     def body(self) -> ComposeResult:
         with ModelList(id="models") as frame:
@@ -51,6 +77,10 @@ class CheckpointsScreen(ConsoleScreen):
             yield Static("", id="models-header", markup=False)
             yield OptionList(id="models-rows", markup=False, compact=True)
             yield Static(id="models-note", markup=False)
+        with TransferPane(id="transfer") as pane:
+            pane.set_title("transfer")
+            yield Static(id="transfer-lines", markup=False)
+            yield Static(id="transfer-safe", markup=False)
 
     def on_mount(self) -> None:
         super().on_mount()
@@ -61,78 +91,98 @@ class CheckpointsScreen(ConsoleScreen):
         self.console_app.action_read_models()
 
     def show(self, glance: Glance) -> None:
-        """Models change when a stage saves; the disk is asked then."""
+        """Checkpoints change when a stage saves or a transfer ends; the disk is asked then."""
 
     @on(ModelsRead)
     def _models_read(self, message: ModelsRead) -> None:
-        rows = self.query_one("#models-rows", OptionList)
-        if message.models != self._models or not rows.options:
-            self._models = message.models
+        self._models = message.models
+        self.read_shelf()
+
+    @on(ShelfRead)
+    def _shelf_read(self, message: ShelfRead) -> None:
+        if message.shelf != self.shelf or not self._drawn:
+            self.shelf = message.shelf
             self._fill()
+
+    @on(BoardMoved)
+    def _board_moved(self, message: BoardMoved) -> None:
+        self._board = message.board
+        self._draw_transfers()
+
+    @on(TransferEnded)
+    def _transfer_ended(self, message: TransferEnded) -> None:
+        self._board, end = self.desk.board(), message.end
+        self._asked = ""
+        self._draw_transfers()
+        self.console_app.action_read_models()
+        if end.good:
+            self.app.notify(clean_line(end.text, 300), markup=False, timeout=8)
+        else:
+            self.app.push_screen(notice_sheet("Not done", clean_line(end.text, 600), [clean_line(end.next, 300)]))
+
+    @on(GateAnswered)
+    def _gate_answered(self, message: GateAnswered) -> None:
+        self._asked = clean_line(message.text, 400)
+        self._draw_transfers()
 
     def on_resize(self, event: events.Resize) -> None:
         self._fill()
 
+    @property
+    def narrow(self) -> bool:
+        return self.app.size.width < NARROW
+
     def _fill(self) -> None:
-        rows, narrow = self.query_one("#models-rows", OptionList), self.app.size.width < NARROW
-        self.query_one("#models-header", Static).update(Content.styled(header(narrow), "$foreground-muted"))
+        rows, narrow = self.query_one("#models-rows", OptionList), self.narrow
+        self.query_one("#models-header", Static).update(Content.styled(lines.header(narrow), "$foreground-muted"))
         marked = rows.highlighted_option.id if rows.highlighted_option else None
         rows.clear_options()
         now = time.time()
-        rows.add_options([Option(model_line(model, now, narrow), id=model.ref) for model in self._models])
-        ids = [model.ref for model in self._models]
+        rows.add_options([Option(lines.row(item, now, narrow), id=str(item.name)) for item in self.shelf.items])
+        ids = [str(item.name) for item in self.shelf.items]
         if ids:
             rows.highlighted = ids.index(marked) if marked in ids else 0
-        self.query_one("#models-note", Static).update(Content(_note(self._models)))
-        total = sum(model.bytes for model in self._models)
-        told = f"{len(ids)} here · {size(total)}" if ids else ""
+        note = Content("" if ids else "No checkpoint here yet. Press 1 and enter: training saves the first one after a "
+                       "minute or two. `llmconsole ckpt import` brings one.")
+        policy = self.console_app.settings.backup
+        self.query_one("#models-note", Static).update(
+            lines.policy_line(str(self.place()), policy.keep_best, policy.keep_last) if ids else note)
+        total = sum(item.bytes for item in self.shelf.items if item.here is not None)
+        told = f"{len(ids)} known · {size(total)} here" if ids else ""
         self.query_one("#models", ModelList).set_title("checkpoints", told)
+        self._drawn = True
+        self._draw_transfers()
 
-    def _marked(self) -> ModelInfo | None:
+    def _draw_transfers(self) -> None:
+        """The lower pane: nothing but the answer when nothing moves."""
+        moving = lines.transfer_lines(self._board, self.size.width, _TRANSFERS) if self._board.busy else []
+        text = Content("\n").join(moving) if moving else Content("")
+        pane = self.query_one("#transfer-lines", Static)
+        pane.display = bool(moving)
+        pane.update(text)
+        self.query_one("#transfer-safe", Static).update(lines.safe_line(self.shelf, self._asked))
+        told = self._board.job if self._board.busy else "idle"
+        self.query_one("#transfer", TransferPane).set_title("transfer", clean_line(told, 80))
+
+    def marked(self) -> Item | None:
+        """The checkpoint under the cursor."""
         option = self.query_one("#models-rows", OptionList).highlighted_option
-        return next((model for model in self._models if option is not None and model.ref == option.id), None)
+        return next((item for item in self.shelf.items if option is not None and str(item.name) == option.id), None)
 
     def action_open(self) -> None:
-        if (model := self._marked()) is not None:
-            self.app.push_screen(notice_sheet("Checkpoint", clean_line(model.ref), _details(model)))
+        if (item := self.marked()) is not None:
+            self.app.push_screen(notice_sheet("Checkpoint", clean_line(str(item.name)), lines.details(item)))
 
     @on(OptionList.OptionSelected, "#models-rows")
     def _selected(self) -> None:
         self.action_open()
 
     def action_chat(self) -> None:
-        if (model := self._marked()) is not None:
+        item = self.marked()
+        if item is None or item.here is None:
+            self.app.notify("It is not on this machine: R brings it here first.", markup=False)
+            return
+        folder = item.here.folder
+        model = next((m for m in self._models if str(m.path) == folder and m.step == item.name.step), None)
+        if model is not None:
             self.console_app.chat_with(model.ref)
-
-
-def header(narrow: bool) -> str:
-    """The names of the columns, over `model_line`."""
-    middle = "" if narrow else f"{'weights':>10}{'size':>11}"
-    return f"  {'run':<{23 if narrow else 28}}{'from':<6}{'step':>8}{'val bpb':>10}{middle}   {'files':<13}age"
-
-
-def model_line(model: ModelInfo, now: float, narrow: bool) -> Content:
-    """One row of the table; a checkpoint that cannot be used says why."""
-    where = clean_line(model.run_id or "nanochat folder", 22 if narrow else 27)
-    weights = compact(model.n_params) if model.n_params else "–"
-    middle = "" if narrow else f"{weights:>10}{size(model.bytes):>11}"
-    name = f"  {where:<{23 if narrow else 28}}{model.source:<6}"
-    cells = f"{name}{grouped(model.step):>8}{short(model.val_bpb, 4):>10}{middle}   "
-    if model.problem:
-        return Content.assemble((cells, "dim"), (f"✗ {clean_line(model.problem, 200)}", "$text-error"))
-    word, colour = ("✓ verified", "$text-success") if model.verified else ("? foreign", "$text-warning")
-    return Content.assemble(cells, (f"{word:<13}", colour), (ago(model.created, now), "$foreground-muted"))
-
-
-def _note(models: Sequence[ModelInfo]) -> str:
-    if not models:
-        return "No checkpoint here yet. Press 1 and enter: training saves the first one after a minute or two."
-    return ""
-
-
-def _details(model: ModelInfo) -> list[str]:
-    config = model.config
-    shape = (f"{config.n_layer} layers, {config.n_embd} channels, {config.n_head} heads, "
-             f"context {config.sequence_len}, {config.vocab_size} tokens") if config else "unknown"
-    return [f"folder     {model.path}", f"tokenizer  {model.tokenizer_dir}", f"shape      {shape}",
-            f"size       {size(model.bytes)}", f"problem    {model.problem or 'none'}"]
