@@ -11,8 +11,10 @@ Kinds and their data:
               argv, exit_code, seconds, resumed; progress carries done, total, unit, eta_s
   config      settings as given, and what follows: n_params, flops_per_token, device, dtype, peak_flops,
               total_steps, tokens_per_step, ...
-  metric      one training step: loss, lrm, dt (s), tok_per_sec, mfu (percent), grad_norm, tokens, train_time (s)
-  eval        results at a step: val_bpb, or a score per task ("chat/capital": 0.98)
+  metric      one training step: loss, lrm, dt (s), tok_per_sec, mfu (percent), grad_norm, tokens, train_time (s); in
+              reinforcement learning reward (mean, 0 to 1) and sequence_length (tokens) instead of speed
+  eval        results at a step: val_bpb, core_metric, chatcore_metric, pass@k, or a score per task ("chat/GSM8K": 0.05,
+              "core/piqa": 0.31)
   sample      prompt, text
   checkpoint  source (base | mid | sft | rl), tag, dir, files, bytes, manifest, seconds
   system      cpu_percent, rss_gb, mem_used_gb, mem_total_gb, gpus: [{index, power_w, util, mem_gb, temp_c}]
