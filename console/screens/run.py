@@ -33,12 +33,14 @@ from console.widgets.stage_strip import StageStrip
 from console.widgets.text_pane import TextPane
 
 T = TypeVar("T")
-TITLES = {"loss": "train loss", "val_bpb": "val bpb", "val_loss": "val loss", "tok_per_sec": "tok/s", "mfu": "MFU",
+TITLES = {"loss": "train loss", "reward": "reward", "val_bpb": "val bpb", "val_loss": "val loss", "core_metric": "CORE",
+          "chatcore_metric": "ChatCORE", "pass@1": "pass@1", "sequence_length": "tokens per answer",
+          "tok_per_sec": "tok/s", "mfu": "MFU",
           "lrm": "lr multiplier", "grad_norm": "gradient norm", "dt": "seconds per step", "cpu_percent": "cpu %",
           "rss_gb": "memory of the stage, GB"}
 _NOT_DRAWN = frozenset({"tokens", "train_time", "mem_used_gb", "mem_total_gb"})
 _BY_TIME = frozenset({"cpu_percent", "rss_gb"})  # measured between steps
-_SMOOTHED = frozenset({"loss", "grad_norm"})
+_SMOOTHED = frozenset({"loss", "grad_norm", "reward"})
 _STEADY = frozenset({"tok_per_sec", "mfu", "dt"})
 _NO_RUN = " No run yet. Press s to train a tiny model here; it takes some minutes and costs nothing."
 SMOOTHINGS = (0.0, 0.6, 0.9)
