@@ -10,6 +10,8 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import psutil
 import torch
@@ -36,6 +38,17 @@ class NotNative(ValueError):
     """The native step cannot take this model; the text says why, and PyTorch can."""
 
 
+@dataclass(frozen=True)
+class _Where:
+    """Addresses of keys and values in a cache, bytes from row to row, elements from layer to layer and head to head."""
+
+    k: int
+    v: int
+    row: int
+    layer_stride: int
+    head_stride: int
+
+
 class NativeStepper:
     """Reads single tokens natively, for up to MOST_ROWS rows at once; all else with PyTorch. One thread at a time."""
 
@@ -54,7 +67,10 @@ class NativeStepper:
             self.core = CpuStep(places, numbers, limits, self.threads, held)
         except ValueError as error:
             raise NotNative(str(error)) from error
-        self._logits = torch.empty(MOST_ROWS, model.config.vocab_size)
+        logits = torch.empty(MOST_ROWS, model.config.vocab_size)
+        self._address, self._some = logits.data_ptr(), [logits[:count] for count in range(MOST_ROWS + 1)]
+        self._bf16 = model.dtype == torch.bfloat16
+        self._places: WeakKeyDictionary[KVCache, _Where] = WeakKeyDictionary()
         self._pairs = model.architecture.smear or model.architecture.bigram
 
     def cache(self, max_len: int, batch_size: int = 1) -> KVCache:
@@ -103,23 +119,33 @@ class NativeStepper:
 
         Logits (wanted, V) of the last `wanted` entries.
         """
-        ahead: dict[tuple[int, int], int] = {}  # tokens of this step that a row has got already
-        entries, before = [], -1
+        entries, before, place, last = [], -1, 0, (-1, -1)
         for token, cache, row in rows:
-            place = ahead.get((id(cache), row), 0)
-            ahead[id(cache), row] = place + 1
-            position = cache.pos + place
+            place = place + 1 if last == (id(cache), row) else 0  # tokens of this step that the row has got already
+            last, position = (id(cache), row), cache.pos + place
             if position >= cache.max_len:
                 raise ValueError(f"the cache holds {cache.max_len} tokens, {position + 1} are needed")
-            if self._pairs and position:
-                before = before if place else cache.newest[row]
-            k, v = cache.k[:, row], cache.v[:, row]  # (n_layer, K, max_len, D)
-            entries.append((token, position, k.data_ptr(), v.data_ptr(), k.stride(0), k.stride(1),
-                            before if self._pairs and position else -1))
+            if not self._pairs or not position:
+                before = -1
+            elif not place:
+                before = cache.newest[row]
+            where = self._where(cache)
+            entries.append((token, position, where.k + row * where.row, where.v + row * where.row, where.layer_stride,
+                            where.head_stride, before))
             before = token
-        bf16 = rows[0][1].k.dtype == torch.bfloat16
-        self.core.step(entries, bf16, len(rows) - wanted, self._logits.data_ptr())
-        return self._logits[:wanted]
+        self.core.step(entries, self._bf16, len(rows) - wanted, self._address)
+        return self._some[wanted]
+
+    def _where(self, cache: KVCache) -> _Where:
+        """Addresses in a cache; asking a tensor for them takes longer than a small model's layer."""
+        where = self._places.get(cache)
+        if where is None:
+            if cache.k.dtype != self.model.dtype:
+                raise ValueError(f"the cache holds {cache.k.dtype}, the model {self.model.dtype}")
+            layers, rows, heads, _, _ = cache.k.stride()
+            where = _Where(cache.k.data_ptr(), cache.v.data_ptr(), rows * cache.k.element_size(), layers, heads)
+            self._places[cache] = where
+        return where
 
 
 def decode_threads() -> int:

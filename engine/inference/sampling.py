@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+_FIRST = 512  # tokens that top-p looks at before it sorts the whole vocabulary
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -37,18 +39,21 @@ class Sampler:
         ids: Tensor | None = None
         if s.top_k and s.top_k < logits.shape[-1]:
             logits, ids = logits.topk(s.top_k, dim=-1)
+        logits = logits / s.temperature
         if s.top_p is not None and s.top_p < 1:
-            logits, order = logits.sort(dim=-1, descending=True)
+            logits, order = _nucleus(logits, s.top_p)
             ids = order if ids is None else ids.gather(-1, order)
-            logits = _nucleus(logits / s.temperature, s.top_p)
-        else:
-            logits = logits / s.temperature
         choice = torch.multinomial(logits.softmax(dim=-1), 1, generator=self._generator)
         return (choice if ids is None else ids.gather(-1, choice)).squeeze(-1)
 
 
-def _nucleus(logits: Tensor, top_p: float) -> Tensor:
-    """Descending logits (B, V), -inf after the fewest tokens whose probability together reaches `top_p`."""
-    probability = logits.softmax(dim=-1)
+def _nucleus(logits: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
+    """The likeliest of logits (B, V) and their places, descending; -inf after the fewest tokens whose probability
+    together reaches `top_p`. Sorts all of them only where the first ones are not enough."""
+    everything = logits.softmax(dim=-1)
+    count = min(_FIRST, logits.shape[-1])
+    probability, order = everything.topk(count, dim=-1)
+    if count < logits.shape[-1] and bool((probability.sum(dim=-1) < top_p).any()):
+        probability, order = everything.sort(dim=-1, descending=True)
     before = probability.cumsum(dim=-1) - probability
-    return logits.masked_fill((before >= top_p) & (before > 0), -torch.inf)
+    return logits.gather(-1, order).masked_fill((before >= top_p) & (before > 0), -torch.inf), order
