@@ -6,6 +6,7 @@ in them, not where the text came from.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,14 +15,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.context import StageError
-from engine.rundir import sync_dir
+from engine.rundir import sync_dir, write_atomic
 
 ROW_GROUP = 1024
 FOLDER = "base_data"
+LATER_FOLDER = "base_data_climbmix"
+SOURCE = ".source"  # which text the shards are of, from before the first one is written
 
 
 def shard_files(base: Path) -> list[Path]:
-    """All shards below `base`, in order."""
+    """All shards below `base`, in order; if there are none, those in the folder that a later nanochat has for them."""
+    return written_shards(base) or sorted((base / LATER_FOLDER).glob("*.parquet"))
+
+
+def written_shards(base: Path) -> list[Path]:
+    """The shards in our own folder, in order."""
     return sorted((base / FOLDER).glob("*.parquet"))
 
 
@@ -41,6 +49,42 @@ def _at_least_two(base: Path) -> list[Path]:
         raise StageError(f"{base / FOLDER} holds {len(files)} shards; training needs one and validation one more",
                          "run the dataset stage first", "data")
     return files
+
+
+def claim(folder: Path, source: str) -> bool:
+    """Say that the shards in `folder` are of `source`; True when that was known.
+
+    Raises StageError when they are of another one: shards of all sources have the same names and must not mix.
+    """
+    known = source_of(folder)
+    if known not in (None, source):
+        raise StageError(f"{folder} holds the text of another source, {known}",
+                         f"move that folder away, or set NANOCHAT_BASE_DIR to another one than {folder.parent}", "data")
+    write_atomic(folder / SOURCE, source.encode())
+    return known is not None
+
+
+def source_of(folder: Path) -> str | None:
+    """The source that the shards in `folder` were made or fetched from, if that is written down."""
+    try:
+        return (folder / SOURCE).read_text().strip() or None
+    except OSError:
+        pass
+    try:
+        return str(json.loads((folder / "manifest.json").read_bytes())["settings"]["source"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def problem_of(path: Path) -> str | None:
+    """Why a file is no shard, by its size, its last bytes and its columns; None if it is one."""
+    try:
+        with pq.ParquetFile(path) as file:
+            if "text" not in file.schema_arrow.names:
+                return f"it has no column text, only {', '.join(file.schema_arrow.names)}"
+            return None if file.metadata.num_rows else "it has no rows"
+    except (pa.ArrowInvalid, OSError) as error:
+        return f"it is not a whole parquet file: {error}"
 
 
 def write_shard(path: Path, documents: Sequence[str]) -> None:

@@ -6,17 +6,29 @@ from dataclasses import dataclass
 
 from engine.config import opt
 
+TEXT_SOURCES = ("tiny_world", "fineweb_edu", "climbmix", "folder")
+ON_ERROR = ("strict", "replace")
+
 
 @dataclass(frozen=True)
 class Dataset:
-    """Make or fetch the text and the conversations that the other stages read."""
+    """Make or fetch the text that the other stages read."""
 
-    source: str = opt("tiny_world", "which data: the built-in little world", choices=("tiny_world",))
-    seed: int = opt(42, "seed of the generator; the same seed gives the same bytes")
-    documents: int = opt(28_000, "stories and texts for base training", low=2048)
-    conversations: int = opt(32_000, "conversations for mid-training and SFT together", low=400)
-    questions: int = opt(400, "held-out questions for chat_eval", low=20)
-    python_share: float = opt(0.05, "share of the text taken from Python's own standard library", low=0, high=1)
+    source: str = opt("tiny_world", "which text: the built-in little world, public shards, or a folder of your own",
+                      choices=TEXT_SOURCES)
+    seed: int = opt(42, "tiny_world: seed of the generator; the same seed gives the same bytes")
+    documents: int = opt(28_000, "tiny_world: stories and texts for base training", low=2048)
+    conversations: int = opt(32_000, "tiny_world: conversations for mid-training and SFT together", low=400)
+    questions: int = opt(400, "tiny_world: held-out questions for chat_eval", low=20)
+    python_share: float = opt(0.05, "tiny_world: share of the text from Python's own standard library", low=0, high=1)
+    num_files: int | None = opt(8, "fineweb_edu, climbmix: shards of about 100 MB to download; none: all of them",
+                                unset=-1, low=1)
+    workers: int = opt(4, "fineweb_edu, climbmix: shards downloaded side by side", low=1, high=32)
+    base_url: str | None = opt(None, "fineweb_edu, climbmix: a mirror with the same file names; none: the Hub")
+    path: str | None = opt(None, "folder: a folder, or one file, of .parquet, .jsonl, .txt or .md")
+    text_column: str = opt("text", "folder: the column or field with the text")
+    errors: str = opt("strict", "folder: what to do with bytes that are not UTF-8: stop, or read U+FFFD",
+                      choices=ON_ERROR)
 
 
 @dataclass(frozen=True)
