@@ -130,7 +130,8 @@ class GPT(nn.Module):
     def _whole_logits(self, reduction: str) -> bool:
         """Whether the loss must go through all logits at once: the compiler fuses that by itself, 8-bit products are
         the layer's business, and only means have gradients piece by piece."""
-        if torch.compiler.is_compiling() or self.lm_head.product is not None or reduction == "sum":
+        fused = torch.compiler.is_compiling() and self.device.type != "cpu"
+        if fused or self.lm_head.product is not None or reduction == "sum":
             return True
         return reduction == "none" and torch.is_grad_enabled()
 

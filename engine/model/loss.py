@@ -18,6 +18,7 @@ _CHUNK_ELEMENTS = 1 << 22  # logits at a time, 16 MB of float32: what a CPU's la
 _BLOCK = 1024  # rows whose gradients meet the weight in one product
 
 
+@torch.compiler.disable
 def mean_cross_entropy(x: Tensor, weight: Tensor, targets: Tensor, vocab_size: int, softcap: float) -> Tensor:
     """Mean loss () in nats over targets (N,) that are not IGNORE, of x (N, C) against lm_head's weight (rows, C).
 

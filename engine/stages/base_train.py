@@ -34,6 +34,7 @@ from engine.train.assemble import (
 )
 from engine.train.core_metric import core_hook
 from engine.train.loop import Schedule
+from engine.train.rank_view import RankView
 from engine.train.plan import base_horizon, base_shape
 from engine.train.resume import resume_point
 from engine.train.schedule import Horizon, cosine_to_zero, modern_momentum, muon_momentum, ramp
@@ -80,12 +81,13 @@ def _text(bench: Workbench, rows: int) -> TextBatches:
 
 
 def _validation(bench: Workbench, rows: int) -> Callable[[], Iterator[tuple[Tensor, Tensor]]]:
-    files, T, world = [val_file(bench.context.base_dir)], bench.config.max_seq_len, bench.world
-    return lambda: iter(
-        TextBatches(
-            files, bench.tokenizer, rows, T, rank=world.rank, world=world.size, device=bench.device.device
-        )
-    )
+    """The same tokens whatever the number of ranks: the shard may have fewer row groups than there are ranks."""
+    files, T = [val_file(bench.context.base_dir)], bench.config.max_seq_len
+
+    def batches() -> Iterator[tuple[Tensor, Tensor]]:
+        return iter(RankView(TextBatches(files, bench.tokenizer, rows, T, device=bench.device.device), bench.world))
+
+    return batches
 
 
 def _sampler(bench: Workbench) -> Callable[[int], object]:
