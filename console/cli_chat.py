@@ -15,7 +15,7 @@ from console.errors import ConsoleError, UsageProblem
 from console.exit_codes import Exit
 from console.model_choice import choose, model_options
 from console.text import clean
-from engine.settings.choices import DEVICES, DTYPES
+from engine.settings.choices import BACKENDS, DEVICES, STORED
 
 _FINISH = {"length": ", cut at the longest allowed", "cancelled": ", stopped", "context": ", the context is full"}
 
@@ -31,19 +31,23 @@ _FINISH = {"length": ", cut at the longest allowed", "cancelled": ", stopped", "
 @click.option("--max-tokens", type=int, help="Longest answer in tokens.")
 @click.option("--system", help="Put before the first message.")
 @click.option("--device", "--device-type", default="auto", show_default=True, type=click.Choice(DEVICES))
-@click.option("--dtype", "-d", default="auto", show_default=True, type=click.Choice(DTYPES), help="Precision.")
+@click.option("--dtype", "-d", default="auto", show_default=True, type=click.Choice(STORED), help="Precision.")
+@click.option("--backend", default="auto", show_default=True, type=click.Choice(BACKENDS),
+              help="What computes on a CPU: our own step, or PyTorch.")
 @json_option
 def chat(prompt: tuple[str, ...], wanted: str | None, source: str | None, tag: str | None, step: int | None,
-         given: str | None, device: str, dtype: str, as_json: bool, **flags: Any) -> int:
+         given: str | None, device: str, dtype: str, backend: str, as_json: bool,
+         **flags: Any) -> int:
     """Ask a trained model. PROMPT `-` reads stdin; without a prompt, on a terminal, a conversation begins."""
     text = _prompt(" ".join(prompt), given, as_json)
     options = _options(flags)
     model = choose(wanted, source, tag, step)
     with ChatPipe() as pipe:
         pipe.send(op="load", path=str(model.path), step=model.step, tokenizer=str(model.tokenizer_dir), device=device,
-                  dtype=dtype, name=model.ref)
+                  dtype=dtype, backend=backend, name=model.ref)
         loaded = pipe.wait_for("loaded")["model"]
-        note(f"{model.ref}: {loaded['n_params']:,} parameters on {loaded['device']} in {loaded['dtype']}, "
+        by = f" by {loaded['backend']}" if loaded.get("backend") else ""
+        note(f"{model.ref}: {loaded['n_params']:,} parameters on {loaded['device']} in {loaded['dtype']}{by}, "
              f"loaded in {loaded['seconds']:.1f} s")
         talk = Talk(pipe, options)
         return _converse(talk) if text is None else _once(talk, text, model.ref, as_json)

@@ -11,7 +11,7 @@ import click
 
 from console.model_choice import choose
 from engine.config import to_argv
-from engine.settings.choices import DEVICES, DTYPES, SOURCES
+from engine.settings.choices import BACKENDS, DEVICES, SOURCES, STORED
 from engine.settings.serving import Serve
 
 
@@ -27,7 +27,9 @@ from engine.settings.serving import Serve
 @click.option("--token-file", default="", help="A file with the token that only you can read.")
 @click.option("--allow-host", default="", help="Further names of this server, joined by commas.")
 @click.option("--device", "--device-type", default="auto", show_default=True, type=click.Choice(DEVICES))
-@click.option("--dtype", "-d", default="auto", show_default=True, type=click.Choice(DTYPES))
+@click.option("--dtype", "-d", default="auto", show_default=True, type=click.Choice(STORED))
+@click.option("--backend", default="auto", show_default=True, type=click.Choice(BACKENDS),
+              help="What computes on a CPU: our own step, or PyTorch.")
 @click.option("--num-gpus", "-n", type=click.IntRange(1, 64), default=1, help="Copies of the model, one per GPU.")
 @click.option("--rows", type=click.IntRange(1, 256), default=8, show_default=True, help="Answers written side by side.")
 @click.option("--queue", type=click.IntRange(0, 10_000), default=32, show_default=True, help="Requests that may wait.")

@@ -50,7 +50,7 @@ def _line(model: ModelInfo, now: float) -> Content:
     weights = compact(model.n_params) if model.n_params else "–"
     if model.problem:
         return _place(model)
-    facts = f"{weights:>7} {size(model.bytes):>9}  takes {size(memory_needed(model)):<9} {bpb:<11} "
+    facts = f"{weights:>7}  takes {size(memory_needed(model)):<9} {bpb:<10} "
     return Content.assemble(_place(model), (facts + ago(model.created, now), "$foreground-muted"))
 
 

@@ -220,6 +220,6 @@ class ChatVerbs(ConsoleScreen):
 
 
 def _kept_line(chat: KeptChat) -> Content:
-    about = f"{chat.replies:>4} replies  {clean_line(chat.model, 34):<34}  {ago(chat.updated)}"
-    return Content.assemble(f"{clean_line(chat.title, 44):<46}", (about, "$foreground-muted"))
+    about = f"{chat.replies:>3} replies  {clean_line(chat.model, 30):<30}  {ago(chat.updated)}"
+    return Content.assemble(f"{clean_line(chat.title, 38):<40}", (about, "$foreground-muted"))
 

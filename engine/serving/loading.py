@@ -21,7 +21,7 @@ def load_copies(info: ModelInfo, settings: Serve) -> list[Chat]:
 
 
 def _load(info: ModelInfo, settings: Serve, place: int) -> Chat:
-    chat = load_chat(info.path, info.step, info.tokenizer_dir, settings.device, settings.dtype)
+    chat = load_chat(info.path, info.step, info.tokenizer_dir, settings.device, settings.dtype, settings.backend)
     if place:
         chat.model.to(torch.device("cuda", place))
     return chat

@@ -117,7 +117,8 @@ def serve(settings: Serve, token: str | None, wanted: list[str], listener: socke
         host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         about = served.description
-        print(f"{served.info.ref}: {about['n_params']:,} parameters on {about['device']} in {about['dtype']}\n"
+        print(f"{served.info.ref}: {about['n_params']:,} parameters on {about['device']} in {about['dtype']} by "
+              f"{about['backend']}\n"
               f"http://{shown}:{port}  a page to chat; /v1 speaks OpenAI's API"
               + ("; every request needs the token" if token else ""), flush=True)
         app = build(shelf, token, settings.allow_host.split(","))

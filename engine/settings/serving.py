@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from engine.config import opt
-from engine.settings.choices import DEVICES, DTYPES
+from engine.settings.choices import BACKENDS, DEVICES, STORED
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,8 @@ class Serve:
     token_file: str = opt("", "file with the token, readable by its owner alone")
     allow_host: str = opt("", "further names under which the server may be reached, joined by commas")
     device: str = opt("auto", "where to compute", choices=DEVICES)
-    dtype: str = opt("auto", "precision", choices=DTYPES)
+    dtype: str = opt("auto", "precision of the weights", choices=STORED)
+    backend: str = opt("auto", "what computes on a CPU", choices=BACKENDS)
     num_gpus: int = opt(1, "copies of the model, one per GPU", low=1, high=64)
     rows: int = opt(8, "answers written side by side by one copy", low=1, high=256)
     queue: int = opt(32, "requests that may wait for one; further ones are told to come back", low=0, high=10_000)
