@@ -8,6 +8,7 @@ the moment. Pure text is made here; nothing is run and no key is known: the pod 
 
 from __future__ import annotations
 
+import math
 import shlex
 from typing import TYPE_CHECKING
 
@@ -71,7 +72,7 @@ def start_command(deadline: float, *, api: str = API, every_s: float = 60.0) -> 
     """
     if not 0 < deadline < 1e11:
         raise ValueError(f"{deadline!r} is no moment in seconds since 1970")
-    return ("/bin/sh", "-c", _SCRIPT.format(api=shlex.quote(api), deadline=int(deadline), every=f"{every_s:g}",
+    return ("/bin/sh", "-c", _SCRIPT.format(api=shlex.quote(api), deadline=math.ceil(deadline), every=f"{every_s:g}",
                                             armed=ARMED).strip())
 
 

@@ -61,7 +61,7 @@ def start_sshd(folder: Path) -> Box:
     config = folder / "sshd_config"
     config.write_text(f"Port {port}\nListenAddress 127.0.0.1\nHostKey {host_key}\nPidFile none\nUsePAM no\n"
                       f"AuthorizedKeysFile {folder / 'authorized_keys'}\nStrictModes no\nPasswordAuthentication no\n"
-                      f"SetEnv HOME={home}\nMaxStartups 100\n")
+                      f"SetEnv HOME={home}\nMaxStartups 100\nSubsystem sftp internal-sftp\n")
     process = subprocess.Popen([SSHD, "-D", "-f", str(config), "-E", str(folder / "log")])
     wait_for_port(port)
     return Box(folder, home, port, key, public_line(host_key), process)
@@ -89,13 +89,26 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
     found.process.wait()
 
 
+@pytest.fixture(scope="session")
+def pretended_box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
+    """The SSH server of pods that are only pretended to be rented."""
+    from remote.fake_sshd import PodSshd
+
+    folder = tmp_path_factory.mktemp("podsshd")
+    (folder / "home").mkdir()
+    public, host_key = make_key(folder / "id"), make_key(folder / "host")
+    server = PodSshd(folder / "host", public, {**os.environ, "HOME": str(folder / "home")}, folder / "home")
+    yield Box(folder, folder / "home", server.port, folder / "id", host_key, subprocess.Popen(["true"]))
+    server.close()
+
+
 @pytest.fixture(params=["local", "ssh"])
 def any_host(request: pytest.FixtureRequest) -> Iterator[LocalHost | SshHost]:
     """This machine, and the same machine over SSH: nothing may be different."""
     if request.param == "local":
         yield LocalHost(poll=0.01)
         return
-    host = request.getfixturevalue("box").host()
+    host = request.getfixturevalue("box" if request.param == "ssh" else "pretended_box").host()
     yield host
     host.close()
 

@@ -20,6 +20,9 @@ def host(any_host: Host) -> Host:
     return any_host
 
 
+pytestmark = pytest.mark.parametrize("any_host", ["local", "ssh", "pod"], indirect=True)
+
+
 def test_a_command_answers_with_code_and_output(host: Host, tmp_path: Path) -> None:
     script = "read x; echo $x $WORD $(pwd); echo bad >&2; exit 3"
     done = host.run(["sh", "-c", script], stdin=b"in\n", env={"WORD": "env"}, cwd=str(tmp_path))
@@ -131,7 +134,7 @@ def test_following_stops_when_told(host: Host, tmp_path: Path) -> None:
     assert list(host.follow(str(tmp_path / "never"), 0, stop)) == []
 
 
-def test_the_room_knows_no_other_room() -> None:
+def test_the_room_knows_no_other_room(any_host: Host) -> None:
     code = ("import sys, remote.local, remote.job, remote.errors\n"
             "print(sorted({'torch', 'engine', 'console', 'textual', 'psutil'} & set(sys.modules)))")
     assert LocalHost().run([sys.executable, "-c", code]).out == b"[]\n"

@@ -273,6 +273,7 @@ def test_an_upload_keeps_its_mode_and_tells_why_it_failed(ssh: SshHost, tmp_path
         ssh.put(source, "/proc/nowhere/file")
 
 
+@pytest.mark.timeout(60 + 2 * LAUNCHES)
 def test_launches_whose_replies_are_cut_start_exactly_once(box, relay_to, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     relay = relay_to(box.port)
     host, dice = box.host(relay.port), random.Random(7)
