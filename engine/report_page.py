@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 COLUMNS = ("BASE", "MID", "SFT", "RL")
+_TASKS = ("ARC-Easy", "ARC-Challenge", "MMLU", "GSM8K", "HumanEval", "SpellingBee")
 _TRAININGS = {"BASE": "base-model-training", "MID": "midtraining", "SFT": "chat-sft", "RL": "chat-rl"}
 
 
@@ -36,11 +37,24 @@ def _summary(sections: Mapping[str, Mapping[str, Any]]) -> str:
             "Training tokens": {c: _data(sections, slug).get("Number of training tokens") for c,
                                 slug in _TRAININGS.items()},
             "Chat score": {c: _data(sections, f"chat-evaluation-{c.lower()}").get("Score") for c in COLUMNS}}
+    rows = {**_metric_rows(sections, ("CORE metric",)), **rows, **_metric_rows(sections, (*_TASKS, "ChatCORE metric"))}
     columns = [c for c in COLUMNS if any(row[c] is not None for row in rows.values())]
     if not columns:
         return ""
     body = [[metric, *(value(metric, row[c]) for c in columns)] for metric, row in rows.items()]
     return "## Summary\n\n" + table(["Metric", *columns], body)
+
+
+def _metric_rows(sections: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Those of the evaluations' metrics that some stage has, by stage; what was not run says so."""
+    slugs = {"BASE": "base-model-evaluation", **{c: f"chat-evaluation-{c.lower()}" for c in COLUMNS[1:]}}
+    rows = {name: {c: _data(sections, slug).get(name) for c, slug in slugs.items()} for name in names}
+    pass_1 = _data(sections, "chat-rl").get("pass@1")
+    if "GSM8K" in rows and rows["GSM8K"]["RL"] is None and isinstance(pass_1, float):
+        rows["GSM8K, one sample"] = {**dict.fromkeys(COLUMNS), "RL": pass_1}
+    shown = {name: {c: "not run" if isinstance(fact, str) else fact for c, fact in row.items()}
+             for name, row in rows.items()}
+    return {name: row for name, row in shown.items() if any(fact is not None for fact in row.values())}
 
 
 def _scores(sections: Mapping[str, Mapping[str, Any]]) -> str:
@@ -61,7 +75,9 @@ def _timing(timing: Mapping[str, Any]) -> str:
     lines = ["## Time and cost", "", table(["Stage", "Time"], rows), "",
              f"- Total wall clock time: {clock(timing['wall_clock_s'])}"]
     if timing["cost_usd"] is not None:
-        lines.append(f"- Cost: ${timing['cost_usd']:.2f} (this machine)")
+        rate = timing.get("usd_per_hour")
+        lines.append(f"- Cost: ${timing['cost_usd']:.2f} "
+                     + (f"(at ${rate:.2f} per hour)" if rate is not None else "(this machine)"))
     return "\n".join(lines)
 
 

@@ -6,8 +6,10 @@ report.json beside them. A part that cannot be read is named and left out: the o
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
+import re
 import shutil
 import subprocess
 import time
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from engine import machine, report_page
+from engine.code_size import code_size
 from engine.context import StageContext
 from engine.events import Event, parse_line, split_lines
 from engine.rundir import RunDir, write_atomic
@@ -23,6 +26,8 @@ from engine.settings.evaluation import Report
 ORDER = ("dataset", "tokenizer-training", "tokenizer-evaluation", "base-model-training", "base-model-evaluation",
          "midtraining", "chat-evaluation-mid", "chat-sft", "chat-evaluation-sft", "chat-rl", "chat-evaluation-rl")
 _CARD = "report"  # report.json and report.md are no parts
+_USD_PER_GPU_HOUR = (("H100", 3.00), ("A100", 1.79), ("V100", 0.55))  # what nanochat's report reckons with
+_USD_PER_OTHER_GPU_HOUR = 2.00
 
 
 def run(config: Report, context: StageContext) -> None:
@@ -74,20 +79,55 @@ def timing(described: dict[str, Any] | None, run_dir: RunDir | None, events: lis
               for step in (described or {}).get("stages", [])
               if step["id"] in spent and run_dir and run_dir.done_mark(step["id"]).exists()]
     local = (described or {}).get("target") == "local"
-    return {"stages": stages, "cost_usd": 0.0 if local else None,
-            "wall_clock_s": time.time() - events[0].t if events else 0.0}
+    wall_clock, rate = time.time() - events[0].t if events else 0.0, _told_rate(described)
+    rented = None if rate is None else rate * wall_clock / 3600
+    return {"stages": stages, "cost_usd": 0.0 if local else rented, "usd_per_hour": rate, "wall_clock_s": wall_clock}
+
+
+def _told_rate(described: dict[str, Any] | None) -> float | None:
+    """What the machine costs per hour, where run.json says so."""
+    rate = (described or {}).get("usd_per_hour")
+    return float(rate) if isinstance(rate, (int, float)) and not isinstance(rate, bool) else None
+
+
+def list_price(gpus: list[str]) -> float:
+    """Dollars per hour of some GPUs at the list price of their kind; 0 without any."""
+    return sum(next((price for part, price in _USD_PER_GPU_HOUR if part in name), _USD_PER_OTHER_GPU_HOUR)
+               for name in gpus)
 
 
 def environment(base: Path) -> dict[str, dict[str, Any]]:
     """Where this was made: git where the program runs from a checkout, the hardware, the software."""
     here = machine.facts(base)
     names = [gpu["name"] for gpu in here["gpus"]]
+    memory = [gpu["mem_total_gb"] for gpu in here["gpus"] if gpu["mem_total_gb"]]
+    rate = list_price(names)
+    root = Path(__file__).parents[2]
     return {
-        "Git Information": git_facts(Path(__file__).parents[2]),
+        "Git Information": git_facts(root),
         "Hardware": {"Platform": f"{here['os']} {here['arch']}", "CPU": here["cpu"], "CPU cores": here["cores"],
-                     "Memory": f"{here['mem_total_gb']:.1f} GB", "GPUs": ", ".join(names) or "none"},
+                     "Memory": f"{here['mem_total_gb']:.1f} GB", "GPUs": _counted(names) or "none",
+                     "GPU memory": f"{sum(memory):.1f} GB in all" if memory else None, "CUDA version": cuda_version(),
+                     "Hourly rate at list price": f"${rate:.2f}/hour" if rate else None},
         "Software": {"llmconsole": here["software"], "Python": here["python"], "PyTorch": here["torch"]},
+        "Bloat": code_size(root),
     }
+
+
+def _counted(names: list[str]) -> str:
+    """'8x NVIDIA H100 80GB HBM3', kind by kind."""
+    return ", ".join(f"{names.count(name)}x {name}" for name in dict.fromkeys(names))
+
+
+def cuda_version() -> str | None:
+    """The CUDA that the installed PyTorch was built for, read from its version file without importing it."""
+    found = importlib.util.find_spec("torch")
+    path = Path(found.origin).parent / "version.py" if found and found.origin else None
+    try:
+        told = re.search(r"^cuda[^=\n]*=\s*'([\d.]+)'", path.read_text(), re.MULTILINE) if path else None
+    except OSError:
+        return None
+    return told[1] if told else None
 
 
 def git_facts(root: Path) -> dict[str, str]:

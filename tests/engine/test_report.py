@@ -131,3 +131,63 @@ def test_the_page_is_made_of_plain_data_only(context):
     fill(context)
     card = json.loads(json.dumps(report.gather(context)))
     assert page(card).count("\n# ") == 0 and page(card).startswith("# nanochat training report")
+
+
+def test_the_benchmarks_stand_in_the_summary_by_stage(context):
+    context.report("Base model evaluation", {"CORE metric": 0.2219, "val bpb": 0.8})
+    context.report("Chat evaluation MID", {"ARC-Easy": 0.3561, "GSM8K": 0.025, "HumanEval": 0.0671,
+                                           "ChatCORE metric": 0.073})
+    context.report("Chat evaluation SFT", {"ARC-Easy": 0.3876, "GSM8K": 0.0455, "HumanEval": "not run: no isolation",
+                                           "ChatCORE lacks": ["HumanEval (no isolation)"]})
+    context.report("Chat evaluation RL", {"GSM8K": 0.0758})
+    report.run(Report(), context)
+    text = (context.base_dir / "report" / "report.md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert rows[0] == "| Metric | BASE | MID | SFT | RL |" and rows[2] == "| CORE metric | 0.2219 | - | - | - |"
+    assert "| ARC-Easy | - | 0.3561 | 0.3876 | - |" in rows and "| HumanEval | - | 0.0671 | not run | - |" in rows
+    assert "| GSM8K | - | 0.0250 | 0.0455 | 0.0758 |" in rows and "MMLU" not in text
+    table_end = text.index("## Time") if "## Time" in text else len(text)
+    assert text[:table_end].rindex("| ChatCORE metric | - | 0.0730 | - | - |") > text.index("| HumanEval")
+    assert "- HumanEval: not run: no isolation" in text
+
+
+def test_reinforcement_learning_has_its_column(context):
+    context.report("Chat RL", {"pass@1": 0.125, "Mean reward of the last tenth": 0.2})
+    report.run(Report(), context)
+    assert "| GSM8K, one sample | 0.1250 |" in (context.base_dir / "report" / "report.md").read_text()
+
+
+def test_a_rented_machine_has_a_cost(context):
+    described = json.loads((context.run_dir / "run.json").read_text())
+    (context.run_dir / "run.json").write_text(json.dumps({**described, "target": "pod", "usd_per_hour": 24.0}))
+    card = report.gather(context)
+    card["timing"] |= {"wall_clock_s": 13_860.0, "cost_usd": 24.0 * 3.85}
+    assert "- Total wall clock time: 3h51m\n- Cost: $92.40 (at $24.00 per hour)" in page(card)
+    assert report.gather(context)["timing"]["cost_usd"] == pytest.approx(0.0, abs=0.1)
+
+
+@pytest.mark.parametrize(("names", "price"), [([], 0.0), (["NVIDIA H100 80GB HBM3"] * 8, 24.0),
+                                              (["NVIDIA A100-SXM4-80GB", "Tesla V100"], 2.34), (["RTX 4090"], 2.0)])
+def test_list_prices(names, price):
+    assert report.list_price(names) == pytest.approx(price)
+
+
+def test_the_environment_tells_hardware_software_and_bloat(tmp_path):
+    found = report.environment(tmp_path)
+    assert found["Bloat"]["Files"] > 100 and found["Bloat"]["Tokens (approx.)"] == found["Bloat"]["Characters"] // 4
+    assert found["Software"]["PyTorch"] and found["Hardware"]["CPU cores"] >= 1
+
+
+def test_bloat_counts_our_own_sources_only(tmp_path):
+    from engine.code_size import code_size
+
+    for name, text in (("engine/a.py", "x = 1\n"), ("engine/target/b.rs", "no\n"), ("other/c.py", "no\n"),
+                       ("engine/d.bin", "no"), ("README.md", "# hi\n")):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    assert code_size(tmp_path) == {"Characters": 6, "Lines": 1, "Files": 1, "Tokens (approx.)": 1}
+    (tmp_path / "pyproject.toml").write_text("")
+    (tmp_path / "uv.lock").write_text("a\nb\n")
+    found = code_size(tmp_path)
+    assert found["Files"] == 3 and found["Dependencies (uv.lock lines)"] == 2
