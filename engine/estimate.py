@@ -15,7 +15,7 @@ from engine.model.config import Architecture, GPTConfig
 from engine.model.counts import flops_per_token, parameter_counts
 from engine.recipe import Recipe
 from engine.settings.data import TokTrain
-from engine.settings.training import BaseTrain, Training, resolved
+from engine.settings.training import BaseTrain, ChatSft, Training, resolved
 from engine.stage import find
 from engine.train.plan import base_horizon, base_shape, step_bytes
 
@@ -81,6 +81,8 @@ def _cost(stage: str, config: Training, shape: GPTConfig, architecture: Architec
     if isinstance(config, BaseTrain):
         horizon = base_horizon(config, shape, architecture)
         steps, batch = horizon.steps, horizon.tokens_per_step
+    elif isinstance(config, ChatSft) and config.target_examples_per_step:
+        batch = config.target_examples_per_step * config.max_seq_len  # at most: each example is a row, padded
     total = parameter_counts(shape, architecture)["total"]
     memory = step_bytes(shape, total, config.device_batch_size or 1, config.max_seq_len, _BF16,
                         compiled=config.compile)

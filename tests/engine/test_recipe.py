@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from engine import recipe
 from engine.config import ConfigError
+from engine.estimate import training_costs
 from engine.plan import planned, stage_argv
 from engine.recipe import RecipeError
 from engine.toml_lines import line_numbers, loads
@@ -21,9 +22,9 @@ ONE = '[[stage]]\nstage = "report"\n'
 
 def test_every_shipped_recipe_makes_command_lines() -> None:
     shipped = recipe.builtin_recipes()
-    assert "tiny" in [each.name for each in shipped]
+    assert {"tiny", "runcpu", "d4", "d8", "speedrun", "d26", "run1000", "modern"} == {each.name for each in shipped}
     for each in shipped:
-        assert each.title and each.summary and each.minutes and each.disk_gb
+        assert each.title and each.summary and each.disk_gb and each.memory_gb and training_costs(each)
         for step in planned(recipe.to_run_json(each, "r")):
             assert stage_argv(step)[1:4] == ["-m", "engine", step.stage]
 
