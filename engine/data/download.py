@@ -11,7 +11,6 @@ import hashlib
 import os
 import random
 import re
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,12 +48,13 @@ class Fetched:
 
 @dataclass(frozen=True)
 class Line:
-    """How to ask: the client, more headers, the first wait after a failure, and what to do with every piece."""
+    """How to ask: the client, more headers, the first wait after a failure; whom to tell of every piece and wait."""
 
     client: httpx.Client
     headers: dict[str, str]
     first_wait_s: float
-    arrived: Callable[[int], object]  # called with the bytes of every piece; what it raises ends the download
+    arrived: Callable[[int], object]       # called with the bytes of every piece; what it raises ends the download
+    again: Callable[[str, float], object]  # called with what went wrong and the seconds to wait now: waits
 
     def fetch(self, url: str, target: Path, check: Check) -> Fetched:
         """The file at `url` as `target`. Raises DownloadError; OSError when it cannot be written."""
@@ -70,8 +70,7 @@ class Line:
                 if not error.retry or failures >= ATTEMPTS:
                     raise
                 wait = min(self.first_wait_s * 2**failures, LONGEST_WAIT_S)
-                time.sleep(wait * random.uniform(0.5, 1.0))  # not all threads at once
-                self.arrived(0)
+                self.again(str(error), wait * random.uniform(0.5, 1.0))  # not all threads at once
         with open(part, "rb+") as f:
             os.fsync(f.fileno())
         os.replace(part, target)

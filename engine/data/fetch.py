@@ -83,7 +83,7 @@ class _Fetching:
         timeout = httpx.Timeout(TIMEOUT_S, connect=10.0)
         with httpx.Client(timeout=timeout, follow_redirects=True) as client, \
                 ThreadPoolExecutor(self.order.workers) as pool:
-            line = Line(client, headers, self.order.first_wait_s, self._arrived)
+            line = Line(client, headers, self.order.first_wait_s, self._arrived, self._again)
             futures = {name: pool.submit(self._one, line, name) for name in self.missing}
             try:
                 self._watch(set(futures.values()))
@@ -105,6 +105,11 @@ class _Fetching:
             raise DownloadError("another shard failed", retry=False)
         with self._lock:
             self._bytes += count
+
+    def _again(self, problem: str, seconds: float) -> None:
+        self.context.log(f"{problem}; again in {seconds:.0f} s")
+        self._given_up.wait(seconds)
+        self._arrived(0)
 
     def _watch(self, running: set[Future[Fetched]]) -> None:
         """Tell how far it is until all are done; the first error and a wish to stop come up from here."""

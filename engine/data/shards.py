@@ -103,17 +103,40 @@ def write_shard(path: Path, documents: Sequence[str]) -> None:
     sync_dir(path.parent)
 
 
-def documents(files: Sequence[Path]) -> Iterator[str]:
-    """Every document of `files`, in order, one row group in memory at a time."""
+def documents(files: Sequence[Path], errors: str = "strict") -> Iterator[str]:
+    """Every document of `files`, in order, one row group in memory at a time.
+
+    `errors` is for text that is not UTF-8: "strict" raises StageError naming the place, "replace" reads U+FFFD.
+    """
     for path in files:
-        yield from _read(path)
+        yield from _read(path, errors)
 
 
-def _read(path: Path) -> Iterator[str]:
+def _read(path: Path, errors: str) -> Iterator[str]:
     try:
         shard = pq.ParquetFile(path)
+        row = 0
         for group in range(shard.num_row_groups):
-            yield from shard.read_row_group(group, columns=["text"]).column("text").to_pylist()
+            column = shard.read_row_group(group, columns=["text"]).column("text")
+            yield from _texts(column, path, row, errors)
+            row += len(column)
     except (pa.ArrowInvalid, KeyError) as error:
         raise StageError(f"{path} is not a readable shard: {error}", "delete it and run the dataset stage again",
                          "data") from None
+
+
+def _texts(column: pa.ChunkedArray, path: Path, first: int, errors: str) -> list[str]:
+    """The texts of a row group whose first row is row `first` of the file."""
+    try:
+        return column.to_pylist()
+    except UnicodeDecodeError:
+        raw = column.cast(pa.binary()).to_pylist()
+    return [_decoded(data, path, row, errors) for row, data in enumerate(raw, start=first)]
+
+
+def _decoded(data: bytes, path: Path, row: int, errors: str) -> str:
+    try:
+        return data.decode("utf-8", errors)
+    except UnicodeDecodeError as error:
+        raise StageError(f"{path}: row {row:,} is not UTF-8 at its byte {error.start:,}",
+                         "replace the file, or read U+FFFD there with --errors=replace", "data") from None

@@ -40,6 +40,7 @@ class TokTrain:
     vocab_size: int = opt(65_536, "tokens in all, the nine special ones included", low=256 + 9)
     trainer: str = opt("rustbpe", "who learns the merges: ours, or the slower one of Hugging Face",
                        choices=("rustbpe", "huggingface"))
+    errors: str = opt("strict", "what to do with text that is not Unicode: stop, or read U+FFFD", choices=ON_ERROR)
     threads: int | None = opt(None, "threads that split and count text; none: all cores", unset=-1, low=1)
 
 

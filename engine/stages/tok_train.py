@@ -71,7 +71,7 @@ class _Reader:
         for done, path in enumerate(self.files):
             eta = (time.monotonic() - started) / done * (len(self.files) - done) if done else None
             self.context.progress(done, len(self.files), "shards", eta)
-            for document in documents([path]):
+            for document in documents([path], self.config.errors):
                 self.context.checkpoint_stop()
                 text = document[: self.config.doc_cap]
                 self.documents, self.chars = self.documents + 1, self.chars + len(text)

@@ -85,9 +85,19 @@ class Tokenizer:
             return cls(huggingface.read_json(Path(folder) / huggingface.JSON))
 
     def save(self, folder: Path | str) -> tuple[Path, Path]:
-        """Write tokenizer.pkl and token_bytes.pt, which nanochat reads as its own. Returns their paths."""
-        return (write_vocabulary(Path(folder), self.vocabulary),
-                write_token_bytes(Path(folder), self.token_bytes_lengths()))
+        """Write tokenizer.pkl and token_bytes.pt, which nanochat reads as its own, and return their paths.
+
+        Beside them goes tokenizer.json for everybody else; not where a token was never made by a merge, which only
+        happens with ranks from elsewhere and which that format cannot say.
+        """
+        from engine.tokenizer import huggingface
+
+        folder = Path(folder)
+        paths = write_vocabulary(folder, self.vocabulary), write_token_bytes(folder, self.token_bytes_lengths())
+        (folder / huggingface.JSON).unlink(missing_ok=True)
+        if huggingface.is_expressible(self.vocabulary):
+            huggingface.write_json(folder, self.vocabulary)
+        return paths
 
     @overload
     def encode(self, text: str, prepend: int | str | None = None, append: int | str | None = None,

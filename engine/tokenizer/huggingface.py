@@ -45,6 +45,14 @@ def train(texts: Iterable[str], vocab_size: int, pattern: str) -> dict[bytes, in
     return {token: i for i, token in enumerate([*(bytes([byte]) for byte in range(256)), *learned])}
 
 
+def is_expressible(vocabulary: Vocabulary) -> bool:
+    """Whether every token of several bytes is two older ones put together: their format lists merges, not ranks."""
+    try:
+        return all(_parts(token, vocabulary.ranks) for token in vocabulary.ranks if len(token) > 1)
+    except TokenizerError:
+        return False
+
+
 def write_json(folder: Path, vocabulary: Vocabulary) -> Path:
     """Write tokenizer.json, which `tokenizers` and `transformers` read. Returns its path."""
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}

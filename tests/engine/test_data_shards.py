@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -56,3 +57,15 @@ def test_a_damaged_shard_is_named(tmp_path):
     path.write_bytes(b"PAR1 and then nothing of use")
     with pytest.raises(StageError, match="shard_00000"):
         list(shards.documents([path]))
+
+
+def test_text_that_is_no_utf8_is_named_or_replaced(tmp_path):
+    good, bad = b"good", b"b\xffd"
+    ends = [0, 4, 8, 11]
+    data = [None, pa.py_buffer(b"".join(end.to_bytes(4, "little") for end in ends)), pa.py_buffer(good + good + bad)]
+    path = tmp_path / "shard.parquet"
+    pq.write_table(pa.table({"text": pa.Array.from_buffers(pa.string(), 3, data)}), path, row_group_size=1)
+    with pytest.raises(StageError, match=r"shard.parquet: row 2 is not UTF-8 at its byte 1") as error:
+        list(shards.documents([path]))
+    assert "--errors=replace" in error.value.next
+    assert list(shards.documents([path], "replace")) == ["good", "good", "b\ufffdd"]

@@ -71,7 +71,8 @@ def test_comes_back_from_disk(small: Tokenizer, tmp_path: Path) -> None:
     stored = torch.load(bytes_path, weights_only=True)
     assert stored.dtype == torch.int32
     assert stored.tolist() == small.token_bytes_lengths()
-    assert sorted(p.name for p in pickle_path.parent.iterdir()) == ["token_bytes.pt", "tokenizer.pkl"]
+    names = sorted(p.name for p in pickle_path.parent.iterdir())
+    assert names == ["token_bytes.pt", "tokenizer.json", "tokenizer.pkl"]
 
 
 def test_vocabulary_counts_the_special_tokens(small: Tokenizer) -> None:

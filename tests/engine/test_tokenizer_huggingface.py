@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from engine.tokenizer.bpe import Tokenizer
 from engine.tokenizer.huggingface import read_json, write_json
-from engine.tokenizer.store import SPECIAL_TOKENS, TokenizerError
+from engine.tokenizer.store import SPECIAL_TOKENS, SPLIT_PATTERN, TokenizerError, Vocabulary, read_vocabulary
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "tokenizer"
 TEXTS = ["the cat sat on the mat. " * 20, "naïve café, 日本語 🙂 don't I'LL 12345\n\n  x = {'a': 1}\n" * 10]
@@ -83,3 +83,13 @@ def test_refuses_what_is_no_tokenizer_at_all(tmp_path: Path, content: bytes) -> 
     (tmp_path / "tokenizer.json").write_bytes(content)
     with pytest.raises(TokenizerError, match="is not a byte-level BPE"):
         Tokenizer.from_directory(tmp_path)
+
+
+def test_saving_writes_every_format_and_what_one_cannot_say_is_left_out(ours: Tokenizer, tmp_path: Path) -> None:
+    ours.save(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["token_bytes.pt", "tokenizer.json", "tokenizer.pkl"]
+    assert read_json(tmp_path / "tokenizer.json") == read_vocabulary(tmp_path) == ours.vocabulary
+    ranks = {bytes([byte]): byte for byte in range(256)} | {b"abcd": 256}
+    specials = {name: 257 + i for i, name in enumerate(SPECIAL_TOKENS)}
+    Tokenizer(Vocabulary(SPLIT_PATTERN, ranks, specials)).save(tmp_path)
+    assert not (tmp_path / "tokenizer.json").exists()
