@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -74,12 +75,25 @@ def recipe_show(name: str, overrides: tuple[str, ...], usd: float | None, argv: 
                    "machines": [_machine_facts(m) for m in machines], "argv": _argv(found)})
         return
     _print_stages(found)
-    if costs:
-        _print_costs(costs, machines)
+    _print_costs(costs, machines)
     if argv:
-        line("")
-        for words in _argv(found):
-            line(" ".join(words))
+        _print_argv(found)
+
+
+def print_dry_run(name: str, overrides: Mapping[str, str]) -> None:
+    """What a start of this recipe would cost on rented machines, and the command line of every stage."""
+    from engine.estimate import machine_costs, training_costs
+    from engine.recipe import find, with_overrides
+
+    recipe = with_overrides(find(name, _folders()), [f"{key}={value}" for key, value in overrides.items()])
+    _print_costs(training_costs(recipe), machine_costs(recipe))
+    _print_argv(recipe)
+
+
+def _print_argv(recipe: Recipe) -> None:
+    line("")
+    for words in _argv(recipe):
+        line(" ".join(words))
 
 
 def _print_stages(recipe: Recipe) -> None:
@@ -96,6 +110,8 @@ def _print_stages(recipe: Recipe) -> None:
 
 
 def _print_costs(costs: list[TrainingCost], machines: list[MachineCost]) -> None:
+    if not costs:
+        return
     line("")
     table(("training", "parameters", "steps", "tokens", "FLOPs", "memory"),
           [(c.stage, f"{c.parameters:,}", f"{c.steps:,}" if c.steps is not None else "as the data",

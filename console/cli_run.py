@@ -62,8 +62,9 @@ def run_start(ctx: click.Context, recipe: str | None, target: str | None, overri
         plan = workspace.operator.plan(recipe or settings.run.recipe, where, _pairs(overrides), run_id)
         _print_plan(plan)
         if dry_run:
-            if as_json:
-                emit_json(plan)
+            from console.cli_recipe import print_dry_run
+
+            emit_json(plan) if as_json else print_dry_run(recipe or settings.run.recipe, _pairs(overrides))
             return Exit.OK if plan.ok else Exit.REFUSED
         if plan.problems:
             raise Refused("not started: " + "; ".join(plan.problems))
