@@ -148,13 +148,6 @@ class TransferEnded(Message, bubble=False):
 
 
 @dataclass
-class GateAnswered(_Newest, bubble=False):
-    """What the copies themselves said to "would anything be lost?"."""
-
-    text: str
-
-
-@dataclass
 class PlanMade(Message, bubble=False):
     """What a start would do, to be shown and asked about."""
 

@@ -40,6 +40,7 @@ class Ended:
     text: str
     next: str = ""
     good: bool = True
+    answer: str = ""  # to "would anything be lost?", where that was the job
 
 
 Job = Callable[[Callable[[Transfer], None], threading.Event], Ended]

@@ -93,7 +93,8 @@ class Prover:
         reason = "other bytes than were sent" if reply["ok"] else f"{reply['reason']} while reading back"
         if tries >= self.wire.attempts:
             raise HubUnreachable(f"{reason}, after {tries} tries")
-        meter.say(f"{reason}, try {tries + 1} of {self.wire.attempts}")
+        again = "asked once more" if reply["ok"] else f"try {tries + 1} of {self.wire.attempts}"
+        meter.say(f"{reason}, {again}")
         self.wire.stop.wait(min(self.wire.pause * 2 ** (tries - 1), 30.0))
 
     def _read(self, revision: str, path: str, name: str, file: StoredFile, meter: Meter) -> dict[str, Any]:

@@ -46,7 +46,8 @@ def verdict(item: Item) -> tuple[str, str]:
     """The word for how safe it is, and its colour."""
     if item.proven:
         count = len(item.proven[0].receipt.files)
-        return f"✓ {count}/{count} files", "$text-success"
+        wrong = f", {len(item.wrong)} ✗" if item.wrong else ""
+        return f"✓ {count}/{count} files{wrong}", "$text-success"
     if item.wrong:
         return f"✗ {clean_line(item.wrong[0].withdrawn, 200)}", "$text-error"
     if item.here is not None and item.here.problem:
@@ -99,8 +100,8 @@ def safe_line(shelf: Shelf, asked: str) -> Content:
 
 
 def policy_line(place: str, keep_best: int, keep_last: int) -> Content:
-    text = (f"Policy: copies go to {clean_line(place, 60)} · prune keeps best {keep_best} and last {keep_last} · "
-            "never deletes a copy that is not proven elsewhere")
+    text = (f"Policy: copies go to {clean_line(place, 48)} · prune keeps best {keep_best}, last {keep_last} and what "
+            "is not proven elsewhere")
     return Content.styled(text, MUTED)
 
 

@@ -14,7 +14,7 @@ from textual.message import Message
 from textual.screen import Screen
 
 from console import backups
-from console.messages import GateAnswered, ShelfRead
+from console.messages import ShelfRead
 from console.screens.checkpoint_lines import prune_lines
 from console.shelf import Away, Item, Name, Shelf, survey
 from console.text import clean_line
@@ -218,11 +218,10 @@ class CheckpointVerbs(Screen[None]):
                 losses = backups.keeper_for(workspace.home, place).unproven(host, base)
             if not losses:
                 text = f"YES: the newest checkpoint of every stage was read back from {place} and is still there"
-                self._post(GateAnswered(text))
-                return Ended("Nothing would be lost.")
+                return Ended("Nothing would be lost.", answer=text)
             first = "; ".join(f"{loss.checkpoint}: {loss.reason}" for loss in losses[:3])
-            self._post(GateAnswered(f"NO: {size(sum(loss.bytes for loss in losses))} would be lost. {first}"))
-            return Ended(f"{counted(len(losses))} would be lost.")
+            return Ended(f"{counted(len(losses))} would be lost.",
+                         answer=f"NO: {size(sum(loss.bytes for loss in losses))} would be lost. {first}")
 
         self._start(f"asking {place}", job)
 

@@ -18,7 +18,7 @@ from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from console.glance import Glance
-from console.messages import BoardMoved, GateAnswered, ModelsRead, ShelfRead, TransferEnded
+from console.messages import BoardMoved, ModelsRead, ShelfRead, TransferEnded
 from console.screens import checkpoint_lines as lines
 from console.screens.base import ConsoleScreen
 from console.screens.checkpoint_verbs import CheckpointVerbs
@@ -112,18 +112,13 @@ class CheckpointsScreen(CheckpointVerbs, ConsoleScreen):
     @on(TransferEnded)
     def _transfer_ended(self, message: TransferEnded) -> None:
         self._board, end = self.desk.board(), message.end
-        self._asked = ""
+        self._asked = clean_line(end.answer, 400)
         self._draw_transfers()
         self.console_app.action_read_models()
         if end.good:
             self.app.notify(clean_line(end.text, 300), markup=False, timeout=8)
         else:
             self.app.push_screen(notice_sheet("Not done", clean_line(end.text, 600), [clean_line(end.next, 300)]))
-
-    @on(GateAnswered)
-    def _gate_answered(self, message: GateAnswered) -> None:
-        self._asked = clean_line(message.text, 400)
-        self._draw_transfers()
 
     def on_resize(self, event: events.Resize) -> None:
         self._fill()
