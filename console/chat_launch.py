@@ -78,7 +78,7 @@ def launcher(target: str = LOCAL) -> Launch:
     hosts = Hosts()
     there = hosts.target(target)
     if not there.python:
-        raise ConsoleError(f"{target} is not prepared yet", f"llmconsole target prepare {target}")
+        raise ConsoleError(f"{target} is not prepared yet", f"llmconsole target up {target}")
 
     def launch() -> ChatProcess:
         host: Any = hosts.get(target)

@@ -8,12 +8,14 @@ from typing import Any
 
 import click
 
+from console.chat_launch import launcher
 from console.chat_pipe import ChatPipe
 from console.cli_output import emit_json, json_option, note
 from console.conversation import Conversation, Turn
 from console.errors import ConsoleError, UsageProblem
 from console.exit_codes import Exit
-from console.model_choice import choose, model_options
+from console.model_choice import choose, model_options, models_there, pick
+from console.targets import LOCAL
 from console.text import clean
 from engine.settings.choices import BACKENDS, DEVICES, STORED
 
@@ -34,15 +36,18 @@ _FINISH = {"length": ", cut at the longest allowed", "cancelled": ", stopped", "
 @click.option("--dtype", "-d", default="auto", show_default=True, type=click.Choice(STORED), help="Precision.")
 @click.option("--backend", default="auto", show_default=True, type=click.Choice(BACKENDS),
               help="What computes on a CPU: our own step, or PyTorch.")
+@click.option("--target", default=LOCAL, show_default=True, help="The machine that the model is on.")
 @json_option
 def chat(prompt: tuple[str, ...], wanted: str | None, source: str | None, tag: str | None, step: int | None,
          given: str | None, device: str, dtype: str, backend: str, as_json: bool,
-         **flags: Any) -> int:
+         target: str, **flags: Any) -> int:
     """Ask a trained model. PROMPT `-` reads stdin; without a prompt, on a terminal, a conversation begins."""
     text = _prompt(" ".join(prompt), given, as_json)
     options = _options(flags)
-    model = choose(wanted, source, tag, step)
-    with ChatPipe() as pipe:
+    asked = (wanted, source, tag, step)
+    here = choose(*asked) if target == LOCAL else None
+    with ChatPipe(launcher(target)) as pipe:
+        model = here or pick(models_there(pipe), *asked)
         pipe.send(op="load", path=str(model.path), step=model.step, tokenizer=str(model.tokenizer_dir), device=device,
                   dtype=dtype, backend=backend, name=model.ref)
         loaded = pipe.wait_for("loaded")["model"]

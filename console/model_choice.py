@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -11,6 +12,7 @@ from console.errors import ConsoleError, NotFound
 from engine.settings.choices import SOURCES
 
 if TYPE_CHECKING:
+    from console.chat_pipe import ChatPipe
     from engine.catalog import ModelInfo
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -40,6 +42,19 @@ def choose(wanted: str | None, source: str | None = None, tag: str | None = None
         raise NotFound(f"there is no trained model below {base_dir()} yet",
                        "llmconsole run start tiny --wait makes one in a few minutes")
     return pick(known, wanted, source, tag, step)
+
+
+def models_there(pipe: ChatPipe) -> list[ModelInfo]:
+    """The models on the machine at the other end of the pipe. Raises NotFound when it has none."""
+    from engine.catalog import ModelInfo
+
+    pipe.send(op="models")
+    rows = pipe.wait_for("models")["models"]
+    same = ("ref", "name", "source", "tag", "step", "bytes", "n_params", "created", "val_bpb", "run_id", "problem")
+    if not rows:
+        raise NotFound("that machine has no model yet", "llmconsole run start RECIPE --target NAME trains one there")
+    return [ModelInfo(**{name: row[name] for name in same}, path=Path(row["path"]),
+                      tokenizer_dir=Path(row["tokenizer"]), config=None, verified=False) for row in rows]
 
 
 def pick(known: Sequence[ModelInfo], wanted: str | None, source: str | None, tag: str | None,

@@ -6,6 +6,7 @@ Protocol, version 1. Requests (fields with a value here may be left out):
   {"op":"generate","id":ID,"messages":[{"role":..,"content":..}],"temperature":0.8,"top_k":50,"top_p":1.0,"seed":null,
    "max_tokens":512}      content of an assistant may be a list of {"type":"text"|"python"|"python_output","text":..}
   {"op":"stop","id":ID}   between two tokens; without id: everything asked for so far
+  {"op":"models"}         what can be loaded, below $NANOCHAT_BASE_DIR
   {"op":"unload"}  {"op":"quit"}   the end of stdin is a quit, too
 Events:
   {"v":1,"event":"ready"}   at once; tensor libraries are imported at the first load
@@ -15,6 +16,7 @@ Events:
   {"event":"tool","id","phase":"input"|"output","text"}   what the calculator was asked, and what it replied
   {"event":"done","id","finish":"stop"|"length"|"cancelled"|"context","stats":{ttft_ms,tok_per_s,prompt_tokens,
    completion_tokens,seconds,dropped_turns,context_used,context,p95_ms,gaps_ms:[...]}}
+  {"event":"models","models":[{ref,name,source,tag,step,path,tokenizer,bytes,n_params,created,val_bpb,run_id,problem}]}
   {"event":"unloaded"}
   {"event":"error","id"?,"code","message","next"}   the worker goes on. Codes: bad_request, no_model, messages, context,
    checkpoint, tokenizer, device, internal
@@ -34,6 +36,7 @@ import traceback
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from engine.catalog import ModelInfo, list_models
 from engine.config import ConfigError
 from engine.context import StageError
 from engine.inference.protocol import (
@@ -43,12 +46,14 @@ from engine.inference.protocol import (
     Channel,
     Generate,
     Load,
+    Models,
     Quit,
     Request,
     Stop,
     parse,
     read_lines,
 )
+from engine.rundir import base_dir
 
 if TYPE_CHECKING:
     from engine.inference.chat import Chat
@@ -173,6 +178,8 @@ class Worker:
             return self._load(request)
         if isinstance(request, Generate):
             return self._generate(request, inbox)
+        if isinstance(request, Models):
+            return {"event": "models", "models": [_model_row(model) for model in list_models(base_dir())]}
         self._unload()
         return {"event": "unloaded"}
 
@@ -209,6 +216,12 @@ class Worker:
         voice.flush()
         rounded = {k: round(v, 4) if isinstance(v, float) else v for k, v in stats.to_dict().items()}
         return {"event": "done", "finish": finish, "stats": rounded}
+
+
+def _model_row(model: ModelInfo) -> dict[str, Any]:
+    same = ("ref", "name", "source", "tag", "step", "bytes", "n_params", "created", "val_bpb", "run_id", "problem")
+    return {**{name: getattr(model, name) for name in same}, "path": str(model.path),
+            "tokenizer": str(model.tokenizer_dir)}
 
 
 class Voice:

@@ -68,12 +68,17 @@ class Unload:
 
 
 @dataclass(frozen=True)
+class Models:
+    """Tell which models there are."""
+
+
+@dataclass(frozen=True)
 class Quit:
     """Stop what is being done and end the process."""
 
 
-Request = Load | Generate | Stop | Unload | Quit
-_OPS = ("load", "generate", "stop", "unload", "quit")
+Request = Load | Generate | Stop | Unload | Models | Quit
+_OPS = ("load", "generate", "stop", "unload", "models", "quit")
 
 
 def parse(line: bytes) -> Request:
@@ -92,6 +97,8 @@ def parse(line: bytes) -> Request:
             return _load(row)
         if op == "stop":
             return Stop(_text(row, "id") if request_id is not None else None)
+        if op == "models":
+            return Models()
         if op in ("unload", "quit"):
             return Unload() if op == "unload" else Quit()
         raise BadRequest(f"unknown op {op!r}{nearest(str(op), _OPS)}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import io
 import json
 import sys
@@ -59,7 +58,7 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[
     script, requests = tmp_path / "chat.py", tmp_path / "requests"
     script.write_text(STAND_IN)
     argv = [sys.executable, "-I", "-S", str(script), str(requests)]
-    monkeypatch.setattr(cli_chat, "ChatPipe", functools.partial(ChatPipe, lambda: ProcessHere(argv)))
+    monkeypatch.setattr(cli_chat, "ChatPipe", lambda launch: ChatPipe(lambda: ProcessHere(argv)))
     model = SimpleNamespace(ref="run/sft@9", path=tmp_path / "d4", step=9, tokenizer_dir=tmp_path / "tok", problem=None)
     monkeypatch.setattr(cli_chat, "choose", lambda *wanted: model)
     return lambda: [json.loads(line) for line in requests.read_text().splitlines()]

@@ -318,3 +318,13 @@ def test_idle_costs_no_cpu(worker: Client) -> None:
     before = ticks()
     time.sleep(0.4)
     assert ticks() == before
+
+
+def test_it_tells_which_models_there_are(save_chain: Callable[..., tuple[Path, Path]], tmp_path: Path,
+                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, tokenizer = save_chain(tmp_path, 4, b"x")
+    monkeypatch.setenv("NANOCHAT_BASE_DIR", str(tmp_path))
+    out = io.BytesIO()
+    Worker(Channel(out)).serve(io.BytesIO(b'{"op":"models"}\n'))
+    [row] = json.loads(out.getvalue().splitlines()[1])["models"]
+    assert (row["ref"], row["path"], row["tokenizer"], row["problem"]) == ("sft/d1@4", str(folder), str(tokenizer), None)

@@ -153,3 +153,36 @@ def test_a_broken_checkpoint_is_one_sentence(save_chain: Callable[..., Any], tmp
     path.write_bytes(path.read_bytes()[:-5000] + b"x" * 5000)
     code, err = run(tmp_path, "--port=0")
     assert code == 1 and "cannot be loaded" in err and len(err.splitlines()) <= 3
+
+
+def test_a_checkpoint_that_breaks_meanwhile_is_told_and_the_server_goes_on(
+        start: Callable[..., Any], save_chain: Callable[..., Any], tmp_path: Path) -> None:
+    folder, tokenizer = save_chain(tmp_path, 1, [65, 260])
+    save_chain(tmp_path, 2, [66, 260])
+    server = start(tmp_path, "--model=sft/d1@1,sft/d1@2")
+    path = folder / "model_000002.pt"
+    path.write_bytes(path.read_bytes()[:-5000] + b"x" * 5000)
+
+    def ask(model: str) -> httpx.Response:
+        body = {"model": model, "messages": [{"role": "user", "content": "hello"}]}
+        return httpx.post(f"{server.url}/v1/chat/completions", json=body, timeout=30)
+
+    broken = ask("sft/d1@2")
+    assert broken.status_code == 503 and "cannot be loaded" in broken.json()["error"]["message"]
+    assert ask("sft/d1@1").json()["choices"][0]["message"]["content"] == "A"
+    assert ask("d1@1").json()["model"] == "sft/d1@1"  # part of a name is enough
+    code, err = server.stop()
+    assert code == 0 and "Traceback" not in err
+
+
+def test_only_so_many_models_stay_in_memory(start: Callable[..., Any], save_chain: Callable[..., Any],
+                                            tmp_path: Path) -> None:
+    for step in (1, 2, 3):
+        save_chain(tmp_path, step, [64 + step, 260])
+    server = start(tmp_path, "--keep=2")
+    for step in (1, 2, 3, 1):
+        body = {"model": f"sft/d1@{step}", "messages": [{"role": "user", "content": "hello"}]}
+        reply = httpx.post(f"{server.url}/v1/chat/completions", json=body, timeout=30).json()
+        assert reply["choices"][0]["message"]["content"] == chr(64 + step)
+        loaded = [m["id"] for m in httpx.get(f"{server.url}/v1/models").json()["data"] if m["loaded"]]
+        assert f"sft/d1@{step}" in loaded and len(loaded) <= 2

@@ -1,0 +1,76 @@
+"""`chat --target`: the same pipe over a real SSH server, to a model that lies on the other machine."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from console.chat_client import ChatClient
+from console.chat_launch import launcher
+from console.cli import call
+from console.exit_codes import Exit
+from console.targets import SSH, Target, Targets
+from remote.known_hosts import KnownHosts
+
+TESTS = Path(__file__).parents[1]
+
+
+def load(path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location("far_" + path.parent.name, path)
+    assert spec is not None and spec.loader is not None
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def far(tmp_path: Path) -> Any:
+    """A prepared target with one model that says `Hi`."""
+    box = load(TESTS / "remote" / "conftest.py").start_sshd(tmp_path / "box")
+    home = tmp_path / "home"
+    KnownHosts(home / "known_hosts").pin("box", box.host_key)
+    Targets(home).put(Target("box", SSH, box.route().user, "127.0.0.1", box.port, str(box.key),
+                             base=str(box.folder / "base"), python=(sys.executable,)))
+    engine = load(TESTS / "engine" / "inference" / "conftest.py")
+    engine.save_chain.__wrapped__()(box.folder / "base", 5, [*b"Hi", 260])
+    yield box
+    box.process.kill()
+    box.process.wait()
+
+
+def test_a_model_there_answers(far: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(["chat", "--target", "box", "-m", "d1", "hello"]) == 0
+    out, err = capsys.readouterr()
+    assert out == "Hi\n" and "sft/d1@5" in err
+    assert call(["chat", "--target", "box", "-m", "nope", "hello"]) == Exit.NOT_FOUND
+    assert "no model 'nope'" in capsys.readouterr().err
+    assert call(["chat", "--target", "nowhere", "hello"]) == Exit.NOT_FOUND
+
+
+async def test_the_screens_client_hears_it_and_its_end(far: Any) -> None:
+    heard: list[Any] = []
+    died: list[str] = []
+    client = ChatClient(heard.append, died.append, launcher("box"))
+    await client.start()
+    client.send({"op": "models"})
+
+    async def until(holds: Any) -> None:
+        for _ in range(1000):
+            if holds():
+                return
+            await asyncio.sleep(0.02)
+        raise AssertionError((heard, died))
+
+    await until(lambda: heard and heard[-1]["event"] == "models")
+    assert heard[-1]["models"][0]["ref"] == "sft/d1@5"
+    for process in psutil.Process(far.process.pid).children(recursive=True):
+        if "chat" in process.cmdline():
+            process.kill()
+    await until(lambda: died)
+    assert not client.alive
