@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from itertools import pairwise
@@ -44,6 +45,18 @@ def test_equals_tiktoken_and_comes_back(trained: rustbpe.Tokenizer, same_in_tikt
     assert trained.decode(ids) == text
 
 
+long_pieces = st.one_of(pieces, st.sampled_from([
+    "a" * 70, " " * 65, "\n" * 63, "\n" + " " * 64, "\n \n" * 25, "'" * 66, "don't " * 12, "1234567 " * 9, "x.\n\n" * 20,
+    "é" * 40, "日本語" * 15, "🙂'ſ" * 10, "\xa0 " * 20, "٣٤" * 20, "\u2028\r\n\t" * 15, "()[]{};\n    " * 8]))
+
+
+@settings(max_examples=300, deadline=None)
+@given(text=st.lists(long_pieces, max_size=12).map("".join))
+def test_equals_tiktoken_where_64_bytes_end_anywhere(trained: rustbpe.Tokenizer, same_in_tiktoken: tiktoken.Encoding,
+                                                     text: str) -> None:
+    assert trained.encode(text) == same_in_tiktoken.encode_ordinary(text)
+
+
 @settings(max_examples=50, deadline=None)
 @given(data=st.data())
 def test_equals_tiktoken_on_texts_drawn_from_the_vocabulary(
@@ -77,9 +90,31 @@ def test_decode_replaces_half_characters_and_refuses_unknown_ids(trained: rustbp
 def test_one_long_chunk_takes_no_quadratic_time(trained: rustbpe.Tokenizer,
                                                 same_in_tiktoken: tiktoken.Encoding) -> None:
     text = "a" * 300_000
-    started = time.monotonic()
     assert trained.encode(text) == same_in_tiktoken.encode_ordinary(text)
+    text = "a" * 1_000_000
+    started = time.monotonic()
+    ids = trained.encode(text)
     assert time.monotonic() - started < 10
+    assert trained.decode(ids) == text
+
+
+def test_small_ids_take_half_the_memory(trained: rustbpe.Tokenizer, prose: list[str]) -> None:
+    ids, offsets = trained.encode_flat(prose, [7], threads=2)
+    small, same_offsets = trained.encode_flat(prose, [7], threads=2, small=True)
+    assert small.dtype == np.uint16 and small.tolist() == ids.tolist()
+    assert same_offsets.tolist() == offsets.tolist()
+    with pytest.raises(ValueError, match="id 65536 does not fit into 16 bits"):
+        trained.encode_flat(prose, [65536], small=True)
+
+
+def test_arrays_outlive_what_made_them(prose: list[str]) -> None:
+    tokenizer = rustbpe.Tokenizer()
+    tokenizer.train_from_iterator(prose, 400)
+    ids, offsets = tokenizer.encode_flat(prose)
+    expected = tokenizer.encode(prose[3])
+    del tokenizer
+    gc.collect()
+    assert ids[offsets[3] : offsets[4]].tolist() == expected
 
 
 @pytest.mark.parametrize("run", [" ", "\n", "\u3000", "'", "9", "\t \n"])

@@ -245,6 +245,14 @@ def test_names_a_missing_file_a_truncated_one_and_a_column_of_numbers(prose: lis
         learn_files([tmp_path / "numbers.parquet"], text_column="column")
 
 
+def test_a_jsonl_line_that_would_not_fit_is_refused(tmp_path: Path) -> None:
+    with open(tmp_path / "a.jsonl", "wb") as f:
+        f.write(b'{"text": "ab"}\n{"text": "')
+        f.truncate(70 << 20)
+    with pytest.raises(ValueError, match=r"a\.jsonl, line 2: longer than 64 MB"):
+        learn_files([tmp_path / "a.jsonl"])
+
+
 def test_invalid_utf8_can_be_replaced(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"ab\xff ab ab")
     (tmp_path / "b.jsonl").write_bytes(b'{"text": "ab\xff"}\n')
