@@ -46,7 +46,8 @@ def test_equals_tiktoken_and_comes_back(trained: rustbpe.Tokenizer, same_in_tikt
 
 
 long_pieces = st.one_of(pieces, st.sampled_from([
-    "a" * 70, " " * 65, "\n" * 63, "\n" + " " * 64, "\n \n" * 25, "'" * 66, "don't " * 12, "1234567 " * 9, "x.\n\n" * 20,
+    "a" * 70, " " * 65, "\n" * 63, "\n" + " " * 64, "\n \n" * 25, "'" * 66, "don't " * 12, "1234567 " * 9,
+    "x.\n\n" * 20,
     "é" * 40, "日本語" * 15, "🙂'ſ" * 10, "\xa0 " * 20, "٣٤" * 20, "\u2028\r\n\t" * 15, "()[]{};\n    " * 8]))
 
 
