@@ -293,3 +293,27 @@ def run_logs(ctx: click.Context, run_id: str | None, stage: str | None, lines: i
         chosen = chosen_run(workspace, run_id)
         target, path = workspace.operator.locate(chosen)
     return print_log(chosen, target, path, stage, lines, follow)
+
+
+@run.command("attach")
+@click.option("--target", help="The machine it runs on.  [default: this machine]")
+@click.option("--log", default="", help="The console log of the run, a path there.")
+@click.option("--dir", "folder", default="", help="A folder there: every *.log in it, and its checkpoints.")
+@click.option("--id", "run_id", default="", help="What to call the run here.")
+@json_option
+@click.pass_context
+def run_attach(ctx: click.Context, target: str | None, log: str, folder: str, run_id: str, as_json: bool) -> int:
+    """Follow a run of nanochat itself from its console log; nothing is written on its machine.
+
+    It is a run here like any other: `run status`, `run metrics`, the curves; `run stop` ends the following only.
+    """
+    from console.attaching import attach
+
+    with fresh_workspace(ctx, patience=0.5) as workspace:
+        started = attach(workspace, target or "local", log, folder, run_id)
+    note(f"following as {started}; `llmconsole run stop {started}` ends that, not the run itself")
+    if as_json:
+        emit_json({"run": started, "target": target or "local"})
+    else:
+        line(started)
+    return Exit.OK

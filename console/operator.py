@@ -40,7 +40,11 @@ Pipeline = Callable[[Sequence[str], str], list[str]]
 
 
 def pipeline_argv(python: Sequence[str], run_dir: str) -> list[str]:
-    """The box-side supervisor for a run folder whose run.json is there."""
+    """The box-side supervisor for a run folder whose run.json is there; for a followed run, its follower here."""
+    from console.attached import attached
+
+    if attached(run_dir):
+        return [*python, "-m", "console.attached", run_dir]
     return [*python, "-m", "engine", "run", "--run-dir", run_dir]
 
 

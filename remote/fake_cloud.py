@@ -152,11 +152,13 @@ class FakeCloud:
 
     @property
     def spend_per_hour(self) -> float:
-        return sum(life.usd_per_hour for life in self.lives.values() if life.status in LIVING)
+        with self.guard:
+            return sum(life.usd_per_hour for life in self.lives.values() if life.status in LIVING)
 
     @property
     def balance(self) -> float:
-        return self._deposit - sum(self.cost(life) for life in self.lives.values())
+        with self.guard:
+            return self._deposit - sum(self.cost(life) for life in self.lives.values())
 
     def cost(self, life: Life, since: float = 0.0, until: float = 1e12) -> float:
         """USD charged for a pod in a stretch of time: by the second, from its create to its end."""
@@ -368,7 +370,7 @@ def bill(cloud: FakeCloud, query: Mapping[str, str]) -> dict[str, Any]:
     end = (int(cloud.clock()) // size + 1) * size
     start = end - size * int(query.get("lastN", "30"))
     records = []
-    for life in cloud.lives.values():
+    for life in list(cloud.lives.values()):
         if query.get("podId") not in (None, life.id):
             continue
         first = max(int(life.created) // size * size, start)

@@ -76,6 +76,11 @@ class _Server(ThreadingHTTPServer):
         self.owner = owner
         super().__init__(address, _Handler)
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A caller that hangs up is no news; anything else is."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
 
 class _Handler(BaseHTTPRequestHandler):
     """One connection. Replies have RunPod's shapes, headers and status codes."""
@@ -138,7 +143,7 @@ class _Handler(BaseHTTPRequestHandler):
         shown = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
         if secrets.compare_digest(shown.encode(), owner.key.encode()):
             return None
-        for life in owner.cloud.lives.values():
+        for life in list(owner.cloud.lives.values()):
             if secrets.compare_digest(shown.encode(), life.key.encode()):
                 if f"/pods/{life.id}" not in path:
                     raise Refused(403, "access denied")
