@@ -15,6 +15,7 @@ import torch
 from engine.dist import ALONE, World
 from engine.evals.core import reach
 from engine.inference.generate import Engine
+from engine.model.places import logits_at
 from engine.sandbox.sandbox import Sandbox
 from engine.tasks.humaneval import HumanEval, program_of
 from engine.tasks.table import CHATCORE, TASKS
@@ -102,7 +103,7 @@ def choose_letters(problems: Sequence[Problem], engine: Engine, tokenizer: Token
             width = max(map(len, prompts))
             idx = torch.tensor([ids + [bos] * (width - len(ids)) for ids in prompts], device=device)
             last = torch.tensor([len(ids) - 1 for ids in prompts], device=device)
-            logits = model.logits_at(idx, (torch.arange(len(batch), device=device), last)).cpu()
+            logits = logits_at(model, idx, (torch.arange(len(batch), device=device), last)).cpu()
             for row, problem in zip(logits, batch, strict=True):
                 choice = row[[letters[letter] for letter in problem.letters]].argmax().item()
                 marks.append(problem.letters[int(choice)] == problem.messages[-1]["content"])

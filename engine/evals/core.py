@@ -22,9 +22,11 @@ from engine.evals.eval_bundle import CoreTask, read_tasks
 from engine.evals.icl import Encoder, IclTask, Rows, cut, in_order, rows
 from engine.model.attention import rotary_tables
 from engine.model.gpt import GPT
+from engine.model.places import logits_at
 
 REACH = 10  # times its own context that a model may be asked to look at, as nanochat allows
 _TOKENS_PER_PASS = {"cpu": 2048, "cuda": 131_072, "mps": 8192}
+_BLOCK = 256  # items whose tokens are in memory together, and sorted by length
 _LOGITS_PER_PASS = 1 << 28  # floats: 1 GiB of logits at the scored places
 
 Progress = Callable[[str, int, int], object]  # task, items done, items in all
@@ -57,7 +59,7 @@ class _OurModel:
         self.model, self.max_len, self.vocab_size = model, model.cos.shape[0], model.config.vocab_size
 
     def logits_at(self, idx: Tensor, where: tuple[Tensor, Tensor]) -> Tensor:
-        return self.model.logits_at(idx, where)
+        return logits_at(self.model, idx, where)
 
 
 def evaluate_core(model: GPT | Scorer, tokenizer: Encoder, device: torch.device | str, bundle_dir: Path,
@@ -105,16 +107,17 @@ def verdicts(model: GPT | Scorer, tokenizer: Encoder, device: torch.device | str
              numbers: Sequence[int] | None = None, *, progress: Progress | None = None) -> list[bool]:
     """Whether each item (all, or those of the given numbers) is answered rightly, in order."""
     numbers = range(len(task.items)) if numbers is None else numbers
+    found: list[bool] = []
     with _ready(model) as scorer:
-        items = [cut(rows(task, number, tokenizer), scorer.max_len) for number in numbers]
-        scored = _Scored(items)
-        done = 0
-        for batch in _batches(scored.all_rows, torch.device(device).type):
-            _score(scorer, scored, batch, device, tokenizer.get_bos_token_id())
-            done += len(batch)
+        for start in range(0, len(numbers), _BLOCK):
+            items = [cut(rows(task, n, tokenizer), scorer.max_len) for n in numbers[start : start + _BLOCK]]
+            scored = _Scored(items)
+            for batch in _batches(scored.all_rows, torch.device(device).type):
+                _score(scorer, scored, batch, device, tokenizer.get_bos_token_id())
+            found += [scored.verdict(i) for i in range(len(items))]
             if progress:
-                progress(task.label, round(len(items) * done / len(scored.all_rows)), len(items))
-    return [scored.verdict(i) for i in range(len(items))]
+                progress(task.label, len(found), len(numbers))
+    return found
 
 
 class _Scored:

@@ -98,6 +98,7 @@ def test_verdicts_are_those_of_the_slow_twin(number, monkeypatch):
     assert core.verdicts(model, tokenizer, "cpu", task) == expected
     monkeypatch.setattr(core, "_TOKENS_PER_PASS", {"cpu": 1})  # one row at a time
     monkeypatch.setattr(core, "_LOGITS_PER_PASS", 1)  # one place at a time
+    monkeypatch.setattr(core, "_BLOCK", 3)
     assert core.verdicts(model, tokenizer, "cpu", task, range(10)) == expected[:10]
 
 
