@@ -56,14 +56,10 @@ def prepare(model: GPT, dtype: str, backend: str) -> Backend:
         _compute_in(model, fastest_cpu_dtype())
         quantize(model)
         return Backend("torch", TorchStepper(model), "int8", reason)
-    store(model, tune(model, _NAMES.get(dtype)))
+    chosen = tune(model, _NAMES.get(dtype))
+    _compute_in(model, chosen)
+    settle(model, lambda name: chosen)
     return torch_backend(model, "" if backend == "torch" else reason)
-
-
-def store(model: GPT, dtype: torch.dtype) -> None:
-    """Keep the weights in `dtype` and compute in it."""
-    model.to(dtype)
-    model.dtype = dtype
 
 
 def _compute_in(model: GPT, dtype: torch.dtype) -> None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 import ctypes
 import gc
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ import torch
 from engine.catalog import DIRECTORIES
 from engine.context import StageError
 from engine.device import choose_device
-from engine.inference.backend import Backend, prepare, store, torch_backend
+from engine.inference.backend import Backend, prepare, torch_backend
 from engine.inference.generate import Engine, Finish, ShouldStop, finish_of
 from engine.inference.prompt import fit_prompt
 from engine.inference.sampling import Sampling
@@ -28,7 +30,7 @@ from engine.tokenizer.bpe import Tokenizer
 from engine.tokenizer.chat_format import Message
 from engine.tokenizer.store import TokenizerError
 from engine.train.assemble import check_tokenizer
-from engine.train.checkpoint import load_model
+from engine.train.checkpoint import load_model, verify
 
 _SOURCES = {directory: source for source, directory in DIRECTORIES.items()}
 
@@ -104,13 +106,32 @@ def load_chat(folder: Path, step: int, tokenizer_dir: Path, device: str = "auto"
     if only_cpu and device not in ("auto", "cpu"):
         raise StageError(f"{only_cpu} cannot be had on {device}: the CPU has them", "use --device-type=cpu", "device")
     place = None if device == "cpu" or only_cpu else choose_device(device, dtype)
-    model, _ = load_model(folder, step, device="cpu" if place is None else place.device)
-    if tokenizer.get_vocab_size() != model.config.vocab_size:
-        raise StageError(f"the model in {folder} knows {model.config.vocab_size:,} tokens, the tokenizer "
-                         f"{tokenizer.get_vocab_size():,}", "use the tokenizer it was trained with", "tokenizer")
-    chat = Chat(model, tokenizer, prepare(model, dtype, backend) if place is None else _on_device(model, place.dtype))
+    with _verified_meanwhile(folder, step):
+        model, _ = load_model(folder, step, device="cpu" if place is None else place.device, check_hash=False,
+                              mapped=place is None)
+        if tokenizer.get_vocab_size() != model.config.vocab_size:
+            raise StageError(f"the model in {folder} knows {model.config.vocab_size:,} tokens, the tokenizer "
+                             f"{tokenizer.get_vocab_size():,}", "use the tokenizer it was trained with", "tokenizer")
+        chosen = prepare(model, dtype, backend) if place is None else _on_device(model, place.dtype)
+    chat = Chat(model, tokenizer, chosen)
     release_memory()  # the file's copy of the weights, and the float32 ones
     return chat
+
+
+@contextmanager
+def _verified_meanwhile(folder: Path, step: int) -> Iterator[None]:
+    """Compares the checkpoint with its manifest beside the work of the block, which must not be trusted before the end.
+
+    Hashing takes about as long as everything else; what it finds is told rather than what the block stumbled over.
+    """
+    with ThreadPoolExecutor(1, "verify") as pool:
+        verified = pool.submit(verify, folder, step, optimizer=False)
+        try:
+            yield
+        except Exception:
+            verified.result()
+            raise
+        verified.result()
 
 
 def _stretches(gaps: list[float]) -> tuple[float, ...]:
@@ -155,5 +176,6 @@ def _load_tokenizer(folder: Path) -> Tokenizer:
 
 
 def _on_device(model: GPT, dtype: torch.dtype) -> Backend:
-    store(model, dtype)
+    model.to(dtype)
+    model.dtype = dtype
     return torch_backend(model, f"the model is on {model.device.type}")

@@ -26,7 +26,7 @@ from engine.model.gpt import GPT
 from rustbpe import CpuStep
 
 MOST_ROWS = CpuStep.MOST_ROWS
-_SHORT = 2 * MOST_ROWS  # tokens of one row that are read in a few native steps rather than by PyTorch
+_SHORT = 4 * MOST_ROWS  # tokens of one row that are read in a few native steps rather than by PyTorch
 _KINDS = {torch.float32: "f32", torch.bfloat16: "bf16", torch.int8: "int8"}
 _LAYER_NUMBERS = ("resid_lambdas", "x0_lambdas", "bigram_lambdas")
 _NUMBERS = ("smear_lambda", "backout_lambda")

@@ -25,11 +25,14 @@ class CheckpointError(StageError):
     """No checkpoint, or one that cannot be trusted or read; the text names the file and what to do."""
 
 
-def load_tensors(path: Path, device: torch.device | str = "cpu") -> Any:
-    """A file of tensors and plain containers. Raises CheckpointError when it is damaged or holds anything else."""
+def load_tensors(path: Path, device: torch.device | str = "cpu", *, mapped: bool = False) -> Any:
+    """A file of tensors and plain containers. Raises CheckpointError when it is damaged or holds anything else.
+
+    `mapped` leaves them in the file until they are looked at, for who copies them elsewhere anyway.
+    """
     check_archive(path)
     try:
-        return torch.load(path, map_location=device, weights_only=True)
+        return torch.load(path, map_location=device, weights_only=True, mmap=mapped)
     except _DAMAGE as error:
         raise _unreadable(path, str(error).splitlines()[0] if str(error) else type(error).__name__) from error
     except Exception as error:

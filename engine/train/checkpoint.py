@@ -216,13 +216,17 @@ def load_model(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     check_hash: bool = True,
+    mapped: bool = False,
 ) -> tuple[GPT, dict[str, Any]]:
-    """A model in evaluation mode, and its meta. Raises CheckpointError naming file, key and shape that do not fit."""
+    """A model in evaluation mode, and its meta. Raises CheckpointError naming file, key and shape that do not fit.
+
+    `mapped` leaves float32 weights in the file until they are looked at.
+    """
     if check_hash:
         verify(folder, step, optimizer=False)
     meta = read_meta(folder, step)
     path = folder / f"model_{step:06d}.pt"
-    state = load_tensors(path)
+    state = load_tensors(path, mapped=mapped)
     try:
         state = {str(k).removeprefix("_orig_mod."): v for k, v in _tensor_items(state)}
         config = config_from_meta(meta["model_config"])

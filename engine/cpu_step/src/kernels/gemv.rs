@@ -90,19 +90,24 @@ unsafe fn group_f32<S: Simd, const R: usize, const B: usize, const U: usize>(pan
     }
 }
 
-/// Vectors are split in blocks of 2W: the even places, then the odd ones; what is left over is in its order.
+/// Vectors are split in blocks of 2W: the even places, then the odd ones; what is left over is in its order. U is 2 where
+/// even and odd places have sums of their own, 1 where there are registers for one sum only.
 #[inline(always)]
-pub unsafe fn gemv_bf16<S: Simd, const R: usize, const B: usize>(panel: &Panel, out: *mut f32) {
-    in_groups!(panel, out, R, B, group_bf16::<S, R, B>, group_bf16::<S, 1, B>);
+pub unsafe fn gemv_bf16<S: Simd, const R: usize, const B: usize, const U: usize>(panel: &Panel, out: *mut f32) {
+    in_groups!(panel, out, R, B, group_bf16::<S, R, B, U>, group_bf16::<S, 1, B, U>);
 }
 
 #[inline(always)]
-unsafe fn group_bf16<S: Simd, const R: usize, const B: usize>(panel: &Panel, row: usize, out: *mut f32) {
+unsafe fn group_bf16<S: Simd, const R: usize, const B: usize, const U: usize>(
+    panel: &Panel,
+    row: usize,
+    out: *mut f32,
+) {
     unsafe {
         let (cols, stride) = (panel.cols, panel.stride / 4);
         let (w, x) = (panel.w.cast::<u16>().add(row * cols), panel.x.cast::<f32>());
         let ahead = ahead(R * cols * 2);
-        let mut acc = [[[S::zero(); 2]; B]; R];
+        let mut acc = [[[S::zero(); U]; B]; R];
         let mut j = 0;
         while j + 2 * S::W <= cols {
             let mut vectors = [[S::zero(); 2]; B];
@@ -116,14 +121,18 @@ unsafe fn group_bf16<S: Simd, const R: usize, const B: usize>(panel: &Panel, row
                 let (even, odd) = S::load_bf16_split(p);
                 for b in 0..B {
                     acc[r][b][0] = S::fma(even, vectors[b][0], acc[r][b][0]);
-                    acc[r][b][1] = S::fma(odd, vectors[b][1], acc[r][b][1]);
+                    acc[r][b][U - 1] = S::fma(odd, vectors[b][1], acc[r][b][U - 1]);
                 }
             }
             j += 2 * S::W;
         }
         for r in 0..R {
             for b in 0..B {
-                let mut sum = S::sum(S::add(acc[r][b][0], acc[r][b][1]));
+                let mut total = acc[r][b][0];
+                for u in 1..U {
+                    total = S::add(total, acc[r][b][u]);
+                }
+                let mut sum = S::sum(total);
                 for at in j..cols {
                     sum += from_bf16(*w.add(r * cols + at)) * *x.add(b * stride + at);
                 }
@@ -150,7 +159,9 @@ unsafe fn group_i8<S: Simd, const R: usize, const B: usize>(panel: &Panel, row: 
         while j + S::IW <= cols {
             for r in 0..R {
                 let p = w.add(r * cols + j);
-                S::prefetch(p.cast::<u8>().wrapping_add(ahead));
+                if j.is_multiple_of(64) {
+                    S::prefetch(p.cast::<u8>().wrapping_add(ahead));
+                }
                 for b in 0..B {
                     acc[r][b] = S::dot_i8(acc[r][b], p, x.add(b * stride + j));
                 }

@@ -116,7 +116,7 @@ macro_rules! kernels {
             unsafe fn bf16_1(panel: &Panel, out: *mut f32) {
                 #[allow(unused_unsafe, reason = "some of these are safe functions")]
                 unsafe {
-                    gemv_bf16::<Set, 4, 1>(panel, out);
+                    gemv_bf16::<Set, 4, 1, 2>(panel, out);
                 }
             }
 
@@ -124,7 +124,7 @@ macro_rules! kernels {
             unsafe fn bf16_2(panel: &Panel, out: *mut f32) {
                 #[allow(unused_unsafe, reason = "some of these are safe functions")]
                 unsafe {
-                    gemv_bf16::<Set, $r4, 2>(panel, out);
+                    gemv_bf16::<Set, 4, 2, 1>(panel, out);
                 }
             }
 
@@ -132,7 +132,7 @@ macro_rules! kernels {
             unsafe fn bf16_4(panel: &Panel, out: *mut f32) {
                 #[allow(unused_unsafe, reason = "some of these are safe functions")]
                 unsafe {
-                    gemv_bf16::<Set, $r8, 4>(panel, out);
+                    gemv_bf16::<Set, $r4, 4, 1>(panel, out);
                 }
             }
 
@@ -140,7 +140,7 @@ macro_rules! kernels {
             unsafe fn bf16_8(panel: &Panel, out: *mut f32) {
                 #[allow(unused_unsafe, reason = "some of these are safe functions")]
                 unsafe {
-                    gemv_bf16::<Set, 1, 8>(panel, out);
+                    gemv_bf16::<Set, $r8, 8, 1>(panel, out);
                 }
             }
 
