@@ -114,13 +114,13 @@ def receipts(home: Home) -> ReceiptBook:
     return ReceiptBook(home.backups / "receipts")
 
 
-def survey(home: Home, base: Path, away: Iterable[Away] = (), books: Sequence[ReceiptBook] = ()) -> Shelf:
-    """What is known now."""
+def survey(home: Home, base: Path, away: Iterable[Away] = ()) -> Shelf:
+    """What is known now: from this console's receipts, and from those that runs here left when they backed up."""
     names: dict[Name, Item] = {}
     for found in here(base):
         names[name_of(str(base), found)] = Item(name_of(str(base), found), found)
-    known = [receipts(home), *(book for book in books if book.folder != receipts(home).folder)]
-    for kept in (kept for book in known for kept in book.all()):
+    known = [receipts(home), *map(ReceiptBook, [base / "receipts", *sorted(base.glob("runs/*/base/receipts"))])]
+    for kept in _newest_word(known):
         if (name := _named(kept)) is not None:
             item = names.get(name, Item(name))
             names[name] = Item(name, item.here, (*item.copies, kept), item.away)
@@ -133,6 +133,14 @@ def survey(home: Home, base: Path, away: Iterable[Away] = (), books: Sequence[Re
     ordered = sorted(names.values(), key=lambda i: (-newest[i.name.run], i.name.run, -_ORDER.index(i.name.stage),
                                                     i.name.tag, -i.name.step))
     return Shelf(tuple(ordered), tuple(path for book in known for path in book.damaged()))
+
+
+def _newest_word(books: Sequence[ReceiptBook]) -> list[Kept]:
+    """Receipts of all books; where several speak of one copy, the first book's, which is the one that is kept up."""
+    found: dict[tuple[str, str, str], Kept] = {}
+    for kept in (kept for book in books for kept in book.all()):
+        found.setdefault((kept.receipt.destination, kept.place, kept.content), kept)
+    return list(found.values())
 
 
 def here(base: Path) -> tuple[CheckpointFiles, ...]:

@@ -14,6 +14,7 @@ from engine.context import StageFunction
 from engine.settings.data import Dataset, TokEval, TokTrain
 from engine.settings.evaluation import BaseEval, ChatEval, Report
 from engine.settings.rl import ChatRl
+from engine.settings.safekeeping import Backup
 from engine.settings.training import BaseTrain, ChatSft, MidTrain
 
 
@@ -101,6 +102,7 @@ _TABLE = (
         resumable=True,
         parallel=True,
     ),
+    StageSpec("backup", "Backup", Backup, "engine.stages.backup:run", (), ("receipts/",)),
     StageSpec("report", "Report", Report, "engine.stages.report:run", ("report/",), ("report/report.md",)),
 )
 STAGES: dict[str, StageSpec] = {spec.name: spec for spec in _TABLE}
