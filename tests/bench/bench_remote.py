@@ -173,6 +173,9 @@ def replay(args: argparse.Namespace, folder: Path, box: bench.Box) -> bool:
                 number += 200
                 time.sleep(0.005)
         ended.set()
+        while done[0] != done[1]:  # what is still on its way
+            time.sleep(0.05)
+        stop.set()
 
     def cut() -> None:
         nonlocal cuts
@@ -186,8 +189,6 @@ def replay(args: argparse.Namespace, folder: Path, box: bench.Box) -> bool:
     for piece in host.follow(str(path), 0, stop):
         seen.update(piece)
         done[1] += len(piece)
-        if ended.is_set() and done[0] == done[1]:
-            stop.set()
     for thread in threads:
         thread.join()
     host.close()
