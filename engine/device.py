@@ -88,7 +88,8 @@ def _best_kind() -> str:
 
 
 def _cpu(dtype: str) -> Device:
-    torch.set_num_threads(max(1, int(os.environ.get("LLMCONSOLE_THREADS", 0)) or psutil.cpu_count(logical=False) or 1))
+    cores = (psutil.cpu_count(logical=False) or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    torch.set_num_threads(max(1, int(os.environ.get("LLMCONSOLE_THREADS", 0)) or cores))
     chosen = _DTYPES.get(dtype) or fastest_cpu_dtype()
     return Device(torch.device("cpu"), chosen, _gemm_flops(chosen, 2048), f"CPU, {torch.get_num_threads()} threads")
 
@@ -96,10 +97,23 @@ def _cpu(dtype: str) -> Device:
 def fastest_cpu_dtype() -> torch.dtype:
     """bfloat16 where this CPU multiplies it clearly faster than float32 (AVX512-BF16, AMX), else float32.
 
-    Measured, not looked up: a CPU without the instructions emulates bfloat16, some 10x slower.
+    Where the system does not list the instructions it is measured: a CPU without them emulates bfloat16, some 10x
+    slower. Looking them up first keeps the choice from changing on a busy machine.
     """
+    if _cpu_flags() & {"avx512_bf16", "amx_bf16"}:
+        return torch.bfloat16
     bf16, fp32 = _gemm_flops(torch.bfloat16, 512, 3), _gemm_flops(torch.float32, 512, 3)
     return torch.bfloat16 if bf16 > 1.5 * fp32 else torch.float32
+
+
+def _cpu_flags() -> set[str]:
+    """Instruction sets by Linux's names; none where it does not tell."""
+    try:
+        with open("/proc/cpuinfo") as f:
+            lines = [line for line in f if line.startswith("flags")]
+    except OSError:
+        return set()
+    return set(lines[0].split()) if lines else set()
 
 
 def _gemm_flops(dtype: torch.dtype, n: int, repeats: int = 8) -> float:

@@ -24,6 +24,7 @@ from engine.model.loss import mean_cross_entropy, row_cross_entropy
 from engine.model.neighbours import BigramEmbedding, smear
 from engine.model.value_embedding import value_tables
 
+
 class MLP(nn.Module):
     """(B, T, C) -> (B, T, C) through 4C channels and relu²."""
 

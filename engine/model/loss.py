@@ -1,7 +1,7 @@
 """Cross entropy of soft-capped logits, a few hundred rows at a time: the logits of a whole batch never exist.
 
-At a vocabulary of 32,768 they would be the largest tensor of a training step several times over (logits, their tanh, the
-softmax, the gradient). Here each chunk's gradients are taken while its logits are at hand, so nothing is computed twice.
+At a vocabulary of 32,768 they would be the largest tensor of a training step several times over (logits, their tanh,
+the softmax, the gradient). Each chunk's gradients are taken while its logits are at hand: nothing is computed twice.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _CHUNK_ELEMENTS = 1 << 22  # logits at a time, 16 MB of float32: what a CPU's la
 _BLOCK = 1024  # rows whose gradients meet the weight in one product
 
 
-@torch.compiler.disable
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def mean_cross_entropy(x: Tensor, weight: Tensor, targets: Tensor, vocab_size: int, softcap: float) -> Tensor:
     """Mean loss () in nats over targets (N,) that are not IGNORE, of x (N, C) against lm_head's weight (rows, C).
 

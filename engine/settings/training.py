@@ -12,6 +12,7 @@ from engine.config import opt
 from engine.settings.choices import DEVICES, DTYPES
 
 ARCHITECTURES = ("classic", "modern")
+PACKINGS = ("stream", "best_fit")
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,9 @@ class BaseTrain(Training):
     aspect_ratio: int = opt(64, "channels per layer of a modern model, rounded up to whole heads", low=1)
     head_dim: int = opt(128, "channels per attention head, about", low=8)
     window_pattern: str = opt("SSSL", "short and long windows of a modern model's layers; the last is always long")
+    packing: str | None = opt(
+        None, "text as one stream, or whole documents that fit best; none: stream, modern best_fit", choices=PACKINGS
+    )
     target_flops: float | None = opt(None, "train until this many FLOPs are spent", unset=-1, low=1)
     target_param_data_ratio: float | None = opt(
         None, "tokens per parameter, when neither steps nor FLOPs are given; none: 20, modern 12 per matrix weight",
@@ -122,6 +126,7 @@ class ChatSft(Training):
 
 
 _CLASSIC: dict[str, Any] = {
+    "packing": "stream",
     "target_param_data_ratio": 20.0,
     "total_batch_size": 524_288,
     "unembedding_lr": 0.004,
@@ -133,6 +138,7 @@ _CLASSIC: dict[str, Any] = {
     "final_lr_frac": 0.0,
 }
 _MODERN: dict[str, Any] = {
+    "packing": "best_fit",
     "target_param_data_ratio": 12.0,
     "unembedding_lr": 0.008,
     "embedding_lr": 0.3,

@@ -12,6 +12,7 @@ from engine.catalog import DIRECTORIES
 from engine.context import StageContext, StageError
 from engine.data.loader import TextBatches
 from engine.data.shards import train_files, val_file
+from engine.data.text_packing import STREAM
 from engine.device import Device
 from engine.dist import World
 from engine.inference.samples import print_samples
@@ -34,9 +35,9 @@ from engine.train.assemble import (
 )
 from engine.train.core_metric import core_hook
 from engine.train.loop import Schedule
-from engine.train.rank_view import RankView
 from engine.train.plan import base_horizon, base_shape
-from engine.train.resume import resume_point
+from engine.train.rank_view import RankView
+from engine.train.resume import as_before, resume_point
 from engine.train.schedule import Horizon, cosine_to_zero, modern_momentum, muon_momentum, ramp
 
 
@@ -56,18 +57,18 @@ def _run(config: BaseTrain, context: StageContext) -> None:
             context.log(f"Scaling LRs by {horizon.lr_scale:.4f} and weight decay by {horizon.decay_scale:.6f}")
         trainer = train(
             bench,
-            _text(bench, rows),
+            _text(bench, rows, config.packing or STREAM),
             schedule,
             lr_frac=horizon.lr_scale,
             decay_scale=horizon.decay_scale,
-            validation=_validation(bench, rows),
+            validation=_validation(bench, rows, config.packing or STREAM),
             sample=_sampler(bench),
             core=core_hook(bench, config.core_metric_max_per_task) if config.core_metric_every else None,
         )
         context.report("Base model training", training_report(bench, trainer))
 
 
-def _text(bench: Workbench, rows: int) -> TextBatches:
+def _text(bench: Workbench, rows: int, packing: str) -> TextBatches:
     return TextBatches(
         train_files(bench.context.base_dir),
         bench.tokenizer,
@@ -77,15 +78,17 @@ def _text(bench: Workbench, rows: int) -> TextBatches:
         world=bench.world.size,
         start=bench.data_start,
         device=bench.device.device,
+        packing=packing,
     )
 
 
-def _validation(bench: Workbench, rows: int) -> Callable[[], Iterator[tuple[Tensor, Tensor]]]:
+def _validation(bench: Workbench, rows: int, packing: str) -> Callable[[], Iterator[tuple[Tensor, Tensor]]]:
     """The same tokens whatever the number of ranks: the shard may have fewer row groups than there are ranks."""
     files, T = [val_file(bench.context.base_dir)], bench.config.max_seq_len
 
     def batches() -> Iterator[tuple[Tensor, Tensor]]:
-        return iter(RankView(TextBatches(files, bench.tokenizer, rows, T, device=bench.device.device), bench.world))
+        text = TextBatches(files, bench.tokenizer, rows, T, device=bench.device.device, packing=packing)
+        return iter(RankView(text, bench.world))
 
     return batches
 
@@ -104,6 +107,7 @@ def _set_up(config: BaseTrain, context: StageContext, device: Device, world: Wor
     tokenizer = load_tokenizer(context.base_dir)
     folder = context.base_dir / DIRECTORIES["base"] / (config.model_tag or f"d{config.depth}")
     step = resume_point(config, folder, world)
+    device = as_before(device, config, folder, step)
     if step is not None:
         check_tokenizer(folder, step, tokenizer)
         model, start = checkpoint.load_model(folder, step, device=device.device, dtype=device.dtype, check_hash=False)

@@ -56,7 +56,8 @@ class Workbench:
     @property
     def data_start(self) -> dict[str, Any] | None:
         """Position of the data stream to go on from."""
-        return resume.data_position(self.start, self.world) if self.start else None
+        packing = getattr(self.config, "packing", None)
+        return resume.data_position(self.start, self.world, packing) if self.start else None
 
 
 @contextmanager
@@ -252,6 +253,7 @@ def _saver(bench: Workbench, trainer: Trainer) -> Callable[[int, Progress], None
             **({"dataloader_states": states} if bench.world.size > 1 else {}),
             "loop_state": loop_state(progress),
             "world_size": bench.world.size,
+            "dtype": bench.device.dtype_name,
         }
         saved = checkpoint.save_checkpoint(
             bench.folder,

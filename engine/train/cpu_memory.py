@@ -1,5 +1,5 @@
-"""Keep memory that a training step frees, for the next step to take: on a CPU with glibc, large blocks otherwise go back to
-the system at every release, and each new one has to be cleared page by page."""
+"""Keep memory that a training step frees, for the next step to take: on a CPU with glibc, large blocks otherwise go
+back to the system at every release, and each new one has to be cleared page by page."""
 
 from __future__ import annotations
 

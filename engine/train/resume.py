@@ -4,12 +4,14 @@ and also when the number of ranks has changed.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from engine.context import StageError
+from engine.data.text_packing import BEST_FIT
 from engine.device import Device
 from engine.dist import World
 from engine.optim.shards import load_shards
@@ -73,6 +75,14 @@ def _check_foreign(folder: Path, step: int) -> None:
         check_archive(path, contents=True)
 
 
+def as_before(device: Device, config: Training, folder: Path, step: int | None) -> Device:
+    """The device with the precision that the resumed run computed in, unless the settings name one."""
+    recorded = checkpoint.read_meta(folder, step).get("dtype") if step is not None else None
+    if config.dtype != "auto" or recorded not in ("float32", "bfloat16"):
+        return device
+    return replace(device, dtype=getattr(torch, recorded))
+
+
 def check_tokenizer(folder: Path, step: int, tokenizer: Tokenizer) -> None:
     """Refuse to go on with another tokenizer than the checkpoint was trained with."""
     recorded = checkpoint.read_manifest(folder, step).get("tokenizer_sha256")
@@ -103,18 +113,21 @@ def load_optimizers(
     return len(files)
 
 
-def data_position(meta: dict[str, Any], world: World) -> dict[str, Any] | None:
-    """This rank's place in the data: exact where as many ranks wrote it, else the next stretch that no rank has begun.
+def data_position(meta: dict[str, Any], world: World, packing: str | None) -> dict[str, Any] | None:
+    """This rank's place in the data: exact where as many ranks wrote it for the same packing, else the next stretch
+    that no rank has begun. `packing` is that of text, None for conversations.
 
     None where the checkpoint tells nothing (nanochat's conversations): the data begin anew.
     """
-    own = meta.get("dataloader_states")
-    if isinstance(own, list) and len(own) == world.size:
-        return dict(own[world.rank])
-    state = meta.get("dataloader_state_dict")
+    states = meta.get("dataloader_states") or [meta.get("dataloader_state_dict")]
+    state = states[world.rank] if len(states) == world.size else states[0]
     if not isinstance(state, dict):
         return None
-    if "pq_idx" not in state or (world.alone and "offset" in state and own is None):
+    if packing is None:
+        return dict(state)
+    exact = "buffer" in state if packing == BEST_FIT else "offset" in state
+    if len(states) == world.size and exact:
         return dict(state)
     next_stripe = (int(state["rg_idx"]) // world.size + 1) * world.size + world.rank
-    return {"pq_idx": int(state["pq_idx"]), "rg_idx": next_stripe, "epoch": int(state.get("epoch", 1))}
+    place = {"pq_idx": int(state["pq_idx"]), "rg_idx": next_stripe, "epoch": int(state.get("epoch", 1))}
+    return {**place, "row": 0, "buffer": []} if packing == BEST_FIT else {**place, "offset": 0}

@@ -128,5 +128,7 @@ def best_batch(shape: GPTConfig, tokens: float, ratio: float) -> int:
 
 def _reference_tokens(shape: GPTConfig, ratio: float) -> float:
     """The horizon of the depth-12 model that the modern rates were tuned on, with this vocabulary."""
-    twelve = modern_from_depth(_REFERENCE_DEPTH, vocab_size=shape.vocab_size, sequence_len=shape.sequence_len)
+    twelve = modern_from_depth(
+        _REFERENCE_DEPTH, vocab_size=shape.vocab_size, sequence_len=shape.sequence_len, head_dim=shape.head_dim
+    )
     return ratio * scaling_params(parameter_counts(twelve, MODERN))

@@ -32,7 +32,7 @@ from engine.train.assemble import (
 from engine.train.loop import Schedule, Trainer
 from engine.train.padded import PaddedConversations
 from engine.train.rank_view import Batches, RankView
-from engine.train.resume import resume_point
+from engine.train.resume import as_before, resume_point
 from engine.train.schedule import muon_momentum, warm_hold_down
 
 
@@ -139,6 +139,7 @@ def _set_up(
     parent, parent_step = checkpoint.resolve(context.base_dir, kind.start_from, config.model_tag, config.step)
     folder = context.base_dir / DIRECTORIES[kind.source] / parent.name
     step = resume_point(config, folder, world)
+    device = as_before(device, config, folder, step)
     origin, origin_step = (folder, step) if step is not None else (parent, parent_step)
     check_tokenizer(origin, origin_step, tokenizer)
     model, meta = checkpoint.load_model(origin, origin_step, device=device.device, dtype=device.dtype)

@@ -1,4 +1,4 @@
-"""A training step on this CPU: ours beside nanochat's as shipped (float32) and with bfloat16 forced, in turn, in one run.
+"""A training step on this CPU: ours beside nanochat's as shipped (float32) and with bfloat16 forced, in turn.
 
     python tests/bench/bench_train.py [--rows 32] [--rounds 2] [--compile] [--depth 6] [--seq 512] [--vocab 32768]
 
@@ -24,6 +24,9 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 Step = Callable[[int], float]
+
+RATES = (0.008, 0.3, 0.02, 0.5)  # unembedding, embedding, matrices, scalars: nanochat's
+SCALE = (32 * 512 / 524288) ** 0.5  # as it scales them for a batch of 16,384 tokens
 
 
 def main() -> None:
@@ -58,12 +61,14 @@ def compare(asked: argparse.Namespace, peer: str) -> None:
     tokens = asked.rows * asked.seq
     for name in programs:
         seconds = statistics.median(results[name])
-        print(f"{name:14} {tokens / seconds:8,.0f} tok/s  step {seconds:6.2f} s  first {first[name]['seconds'][0]:6.1f} s  "
-              f"peak {last[name]['peak_gb']:5.2f} GB  loss {last[name]['losses'][-1]:.4f}  {last[name]['what']}")
+        begun, told = first[name]["seconds"][0], last[name]
+        print(f"{name:14} {tokens / seconds:8,.0f} tok/s  step {seconds:6.2f} s  first {begun:6.1f} s  "
+              f"peak {told['peak_gb']:5.2f} GB  loss {told['losses'][-1]:.4f}  {told['what']}")
     ratio = statistics.median(results[peer]) / statistics.median(results["ours"])
     memory = last["ours"]["peak_gb"] / last[peer]["peak_gb"]
     gap = max(abs(a - b) / b for a, b in zip(last["ours"]["losses"], last[peer]["losses"], strict=False))
-    print(f"ours / {peer}: {ratio:.2f} x the speed, {memory:.2f} x the memory; losses within {100 * gap:.2f} %\n", flush=True)
+    print(f"ours / {peer}: {ratio:.2f} x the speed, {memory:.2f} x the memory; losses within {100 * gap:.2f} %\n",
+          flush=True)
 
 
 class Worker:
@@ -100,7 +105,7 @@ def work(asked: argparse.Namespace) -> None:
 
 
 def batch(asked: argparse.Namespace, n: int) -> Any:
-    """Inputs and targets (rows, seq) with something to learn: a few tokens are common, and each has a favourite successor."""
+    """Inputs and targets (rows, seq) with something to learn: some tokens are common, each has a usual successor."""
     import torch
 
     generator = torch.Generator().manual_seed(n)
@@ -109,21 +114,32 @@ def batch(asked: argparse.Namespace, n: int) -> Any:
     return ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
 
 
+def our_model(asked: argparse.Namespace, dtype: Any) -> Any:
+    import torch
+
+    from engine.model.config import MODERN, modern_from_depth
+    from engine.model.gpt import GPT
+
+    shape = modern_from_depth(
+        asked.depth, vocab_size=asked.vocab, sequence_len=asked.seq, head_dim=64, window_pattern="L"
+    )
+    model = GPT(shape, MODERN, dtype=dtype)
+    model.init_weights(torch.Generator().manual_seed(0))
+    return model
+
+
 def ours(asked: argparse.Namespace) -> tuple[Step, str]:
     import torch
 
     from engine.device import choose_device
-    from engine.model.config import MODERN, modern_from_depth
-    from engine.model.gpt import GPT
     from engine.optim.setup import LearningRates, setup_optimizers
     from engine.train.cpu_memory import keep_freed_memory
 
     keep_freed_memory()
     device = choose_device("cpu")
-    shape = modern_from_depth(asked.depth, vocab_size=asked.vocab, sequence_len=asked.seq, head_dim=64, window_pattern="L")
-    model = GPT(shape, MODERN, dtype=device.dtype)
-    model.init_weights(torch.Generator().manual_seed(0))
-    optimizers = setup_optimizers(model, LearningRates(0.008, 0.3, 0.02, 0.5), 0.28)
+    model = our_model(asked, device.dtype)
+    rates = LearningRates(*(SCALE * rate for rate in RATES))
+    optimizers = setup_optimizers(model, rates, 0.28)
     compute = torch.compile(model, dynamic=False) if asked.compile else model
 
     def step(n: int) -> float:
@@ -146,10 +162,10 @@ def twin(asked: argparse.Namespace) -> tuple[Step, str]:
 
     choose_device("cpu", "float32")  # the same number of threads
     dtype = getattr(torch, asked.worker.removeprefix("twin-"))
-    torch.manual_seed(0)
     width = asked.depth * 64
     model = Twin(asked.vocab, asked.depth, width, width // 64, asked.seq, dtype)
-    optimizer = TwinOptimizer(model)
+    model.take(our_model(asked, torch.float32).state_dict())  # the same start
+    optimizer = TwinOptimizer(model, [SCALE * rate for rate in RATES])
     compute = model if asked.plain else torch.compile(model, dynamic=False)
 
     def step(n: int) -> float:

@@ -69,23 +69,20 @@ class Twin(nn.Module):
         angle = torch.outer(torch.arange(T).float(), inv)[None, :, None]
         self.register_buffer("cos", angle.cos().to(dtype))
         self.register_buffer("sin", angle.sin().to(dtype))
-        self.start()
 
     @torch.no_grad()
-    def start(self) -> None:
-        """nanochat's initial weights, and its tables in the compute precision."""
-        bound = 3**0.5 * self.wte.embedding_dim**-0.5
-        for name, p in self.named_parameters():
-            if name.endswith(("q.weight", "k.weight", "v.weight")) or name.startswith("ve."):
-                p.uniform_(-bound, bound)
-            elif name.endswith("fc.weight"):
-                p.uniform_(-0.4 * bound, 0.4 * bound)
-            elif name.endswith(("o.weight", "proj.weight")):
-                p.zero_()
-            elif "gate" in name:
-                p.uniform_(0, 0.02)
-        self.wte.weight.normal_(0, 0.8)
-        self.head.weight.normal_(0, 0.001)
+    def take(self, state: dict[str, Tensor]) -> None:
+        """Weights by nanochat's names; the tables then go to the compute precision, as there."""
+        short = {"attn.c_q": "q", "attn.c_k": "k", "attn.c_v": "v", "attn.c_proj": "o", "attn.ve_gate": "gate",
+                 "mlp.c_fc": "fc", "mlp.c_proj": "proj"}  # fmt: skip
+        own = dict(self.named_parameters())
+        plain = {"resid": "resid_lambdas", "x0": "x0_lambdas", "smear": "smear_lambda", "back": "backout_lambda",
+                 "wte.weight": "transformer.wte.weight", "head.weight": "lm_head.weight"}  # fmt: skip
+        for i in range(self.L):
+            plain |= {f"blocks.{i}.{new}.weight": f"transformer.h.{i}.{old}.weight" for old, new in short.items()}
+            plain[f"ve.{i}.weight"] = f"value_embeds.{i}.weight"
+        for name, p in own.items():
+            p.copy_(state[plain.get(name, name)])
         for table in (self.wte, *self.ve.values()):
             table.to(self.dtype)
 
@@ -107,30 +104,38 @@ class Twin(nn.Module):
 class TwinOptimizer:
     """AdamW for tables and scalars, the refined Muon for matrices of one shape together."""
 
-    def __init__(self, model: Twin) -> None:
+    def __init__(self, model: Twin, rates: list[float]) -> None:
         matrices = list(model.blocks.parameters())
-        inside = {id(p) for p in matrices}
-        self.plain = [p for p in model.parameters() if id(p) not in inside]
-        shapes = sorted({p.shape for p in matrices})
-        self.stacks = [[p for p in matrices if p.shape == shape] for shape in shapes]
+        unembedding, embedding, self.matrix, scalar = rates
+        width = (model.wte.embedding_dim / 768) ** -0.5
+        self.groups = [
+            ([model.head.weight], unembedding * width, 0.8, 0.96, 0.01),
+            ([model.wte.weight], embedding * width, 0.8, 0.995, 0.001),
+            (list(model.ve.parameters()), embedding * width * 0.5, 0.8, 0.995, 0.01),
+            ([model.resid], scalar * 0.01, 0.8, 0.95, 0.05),
+            ([model.x0], scalar, 0.96, 0.95, 0.0),
+            ([model.smear_gate.weight, model.smear, model.back], 0.2, 0.8, 0.95, 0.0),
+        ]
+        self.stacks = [[p for p in matrices if p.shape == shape] for shape in sorted({p.shape for p in matrices})]
         self.state: dict[int, tuple[Tensor, Tensor]] = {}
         self.t, self.dtype = 0, model.dtype
 
     @torch.no_grad()
-    def step(self, lr: float = 0.02) -> None:
+    def step(self) -> None:
         self.t += 1
-        for p in self.plain:
-            self._adamw(p, lr)
+        for params, *settings in self.groups:
+            for p in params:
+                self._adamw(p, *settings)
         for stack in self.stacks:
-            self._muon(stack, lr)
+            self._muon(stack, self.matrix)
 
-    def _adamw(self, p: Tensor, lr: float) -> None:
+    def _adamw(self, p: Tensor, lr: float, beta1: float, beta2: float, decay: float) -> None:
         assert p.grad is not None
         m, v = self.state.setdefault(id(p), (torch.zeros_like(p), torch.zeros_like(p)))
-        m.lerp_(p.grad, 0.2)
-        v.lerp_(p.grad.square(), 0.05)
-        p.mul_(1 - lr * 0.001)
-        p.add_(m / (1 - 0.8**self.t) / ((v / (1 - 0.95**self.t)).sqrt() + 1e-10), alpha=-lr)
+        m.lerp_(p.grad, 1 - beta1)
+        v.lerp_(p.grad.square(), 1 - beta2)
+        p.mul_(1 - lr * decay)
+        p.add_(m / (1 - beta1**self.t) / ((v / (1 - beta2**self.t)).sqrt() + 1e-10), alpha=-lr)
 
     def _muon(self, params: list[Tensor], lr: float) -> None:
         g, p = torch.stack([q.grad for q in params if q.grad is not None]), torch.stack(params)
