@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -83,7 +84,7 @@ class ChatClient:
     def _ended(self, process: ChatProcess, code: int | None) -> None:
         if self._process is process:
             self._process = None
-            self._died("\n".join(self._stderr) or f"the process ended with code {code}")
+            self._died("\n".join(self._stderr) or _ending(code))
 
     def _keep_stderr(self, process: ChatProcess) -> None:
         with suppress(OSError, ValueError):
@@ -95,6 +96,15 @@ class ChatClient:
         process, self._process = self._process, None
         if process is not None:
             await asyncio.to_thread(process.close)
+
+
+def _ending(code: int | None) -> str:
+    """How a process that said nothing ended."""
+    if code is not None and code < 0:
+        with suppress(ValueError):
+            name = signal.Signals(-code).name
+            return f"killed by {name}" + (", as the system does when memory runs out" if name == "SIGKILL" else "")
+    return "the connection to it ended" if code is None else f"exit code {code}, without a word"
 
 
 def _parse(line: bytes) -> Mapping[str, Any] | None:

@@ -50,6 +50,8 @@ class ChatScreen(ChatVerbs):
         Binding("ctrl+n", "new", "new chat", id="chat.new", tooltip="Forget this chat and begin another"),
         Binding("f4", "beside", "side by side", id="chat.beside", show=False,
                 tooltip="A second model answers beside this one; again: ends that"),
+        Binding("f6", "export", "export chat", id="chat.export", show=False,
+                tooltip="Write the chat as a line of JSON that custom-data training reads"),
         Binding("enter,i", "prompt", "write", id="chat.prompt", show=False, tooltip="Back to the prompt"),
         Binding("pageup", "scroll(-1)", "up", id="chat.page_up", show=False, priority=True, tooltip="Read further up"),
         Binding("pagedown", "scroll(1)", "down", id="chat.page_down", show=False, priority=True, tooltip="Read on"),

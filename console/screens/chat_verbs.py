@@ -199,6 +199,12 @@ class ChatVerbs(ConsoleScreen):
             raise ConsoleError(f"{path} cannot be written: {error.strerror}") from None
         self.tell(f"written to {path}")
 
+    def action_export(self) -> None:
+        try:
+            self.export()
+        except ConsoleError as error:
+            self.tell(str(error))
+
     # models
 
     def action_pick(self) -> None:

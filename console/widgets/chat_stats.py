@@ -77,7 +77,8 @@ def _model(model: Mapping[str, Any], width: int) -> list[Content]:
         pair("  shape", f"{_of(model, 'n_layer', '{:.0f}')} layers × {_of(model, 'n_embd', '{:.0f}')}", width),
         pair("  vocab", f"{_of(model, 'vocab_size', '{:,.0f}')} tokens", width),
         pair("  memory", size(_number(model, "bytes")), width),
-        pair("  on", clean_line(" · ".join(str(model[k]) for k in _PLACE if model.get(k)), 40), width),
+        pair("  on", clean_line(f"{model.get('device', '?')} · {model.get('dtype', '?')}", 30), width),
+        *([pair("  by", clean_line(str(model["backend"]), 30), width)] if model.get("backend") else []),
     ]
 
 
@@ -90,9 +91,6 @@ def stat_line(conversation: Conversation) -> str:
     return (f"{_of(stats, 'ttft_ms', '{:.0f} ms')} to first · {short(_number(stats, 'tok_per_s'))} tok/s · "
             f"in {_of(stats, 'prompt_tokens', '{:,.0f}')} out {_of(stats, 'completion_tokens', '{:,.0f}')} · "
             f"context {_of(stats, 'context_used', '{:,.0f}')}/{_of(stats, 'context', '{:,.0f}')}")
-
-
-_PLACE = ("device", "dtype", "backend")
 
 
 def _head(text: str) -> Content:

@@ -166,6 +166,13 @@ def test_a_reader_who_leaves_frees_the_row(server: Any, client: openai.OpenAI) -
     until(lambda: server.idle(), 2)
 
 
+def test_so_does_one_who_waits_for_the_whole(server: Any) -> None:
+    body = {"model": ENDLESS, "messages": HELLO, "max_tokens": 4096}
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"{server.url}/v1/chat/completions", json=body, timeout=0.3)
+    until(lambda: server.idle(), 1)
+
+
 def test_concurrent_answers_share_the_batch_and_the_queue_is_bounded(server: Any, client: openai.OpenAI) -> None:
     streams = [endless(client), endless(client)]  # two rows
     held = [iter(stream) for stream in streams]  # one that is collected closes its stream

@@ -157,7 +157,7 @@ def test_a_broken_checkpoint_is_one_sentence(save_chain: Callable[..., Any], tmp
 
 def test_a_checkpoint_that_breaks_meanwhile_is_told_and_the_server_goes_on(
         start: Callable[..., Any], save_chain: Callable[..., Any], tmp_path: Path) -> None:
-    folder, tokenizer = save_chain(tmp_path, 1, [65, 260])
+    folder, _ = save_chain(tmp_path, 1, [65, 260])
     save_chain(tmp_path, 2, [66, 260])
     server = start(tmp_path, "--model=sft/d1@1,sft/d1@2")
     path = folder / "model_000002.pt"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -11,8 +12,10 @@ from hypothesis import strategies as st
 from engine.inference.prompt import Prompt
 from engine.inference.sampling import Sampling
 from engine.inference.stream import LiteralStream
+from engine.serving import guard as guard_module
 from engine.serving.answers import Answer, Question
 from engine.serving.fair_queue import FairQueue, QueueFull
+from engine.serving.guard import Guard
 from engine.serving.stop_text import StopText
 
 QUESTION = Question(Prompt([1], 0), Sampling(), 4)
@@ -72,3 +75,64 @@ def test_literal_stream_names_special_tokens(byte_tokenizer: Any) -> None:
     ids = [tokenizer.encode_special("<|python_start|>"), *"é".encode(), 0xC3]
     assert "".join(p.text for i in ids for p in stream.push(i)) == "<|python_start|>é"
     assert [p.text for p in stream.close()] == ["\ufffd"]
+
+
+async def called(guard: Guard, messages: list[dict[str, Any]], send: Any = None) -> list[dict[str, Any]]:
+    """What the guard answers to a POST whose body comes in these pieces, then never any more."""
+    scope = {"type": "http", "method": "POST", "path": "/chat/completions",
+             "headers": [(b"host", b"localhost"), (b"content-type", b"application/json")]}
+    pieces, sent = iter(messages), list[dict[str, Any]]()
+
+    async def receive() -> dict[str, Any]:
+        for piece in pieces:
+            return piece
+        await asyncio.sleep(60)
+        raise AssertionError
+
+    async def keep(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    await asyncio.wait_for(guard(scope, receive, send or keep), 5)
+    return sent
+
+
+async def echo(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": (await receive())["body"]})
+
+
+async def test_a_body_must_come_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard_module, "BODY_S", 0.05)
+    guard = Guard(echo, None)
+    sent = await called(guard, [{"type": "http.request", "body": b"{", "more_body": True}])
+    assert sent[0]["status"] == 408
+    sent = await called(guard, [{"type": "http.request", "body": b"{", "more_body": True},
+                                {"type": "http.request", "body": b"}"}])
+    assert sent[0]["status"] == 200 and sent[1]["body"] == b"{}"
+    assert await called(guard, [{"type": "http.disconnect"}]) == []
+    assert guard._reading == 0
+
+
+async def test_all_bodies_together_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard_module, "MAX_BODIES", 10)
+    guard = Guard(echo, None)
+    assert (await called(guard, [{"type": "http.request", "body": b"x" * 11}]))[0]["status"] == 503
+    assert (await called(guard, [{"type": "http.request", "body": b"x" * 9}]))[0]["status"] == 200
+    assert guard._reading == 0
+
+
+async def test_who_does_not_take_the_answer_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard_module, "SEND_S", 0.05)
+
+    async def stuck(message: dict[str, Any]) -> None:
+        await asyncio.sleep(60)
+
+    assert await called(Guard(echo, None), [{"type": "http.request", "body": b""}], stuck) == []
+
+
+@pytest.mark.parametrize(("host", "known"), [
+    ("localhost", True), ("LocalHost:8000", True), ("127.0.0.1:1", True), ("192.168.7.9:80", True),
+    ("[::1]:8000", True), ("[::1]", True), ("evil.example", False), ("127.0.0.1.evil.example", False), ("", False), ("localhost.", False),
+    ("127.0.0.1@evil", False), ("box.lan:8000", True)])
+def test_names_of_this_server(host: str, known: bool) -> None:
+    assert Guard(echo, None, ["box.lan", ""])._known(host) is known
