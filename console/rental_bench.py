@@ -150,7 +150,12 @@ class PodBench:
         return f"{base}/runs/{rental.run}"
 
     def _host(self, rental: Rental) -> SshHost:
+        """The way to the pod at the address that was last read."""
         try:
+            target = self._targets.find(target_name(rental))
+            if rental.address and (target.user, target.host, target.port) != parse_address(rental.address):
+                user, host, port = parse_address(rental.address)
+                self._targets.change(target.name, user=user, host=host, port=port)
             return self._workspace.hosts.get(target_name(rental))  # type: ignore[return-value]
         except NotFound as error:
             raise HostUnreachable("its address is not known yet") from error

@@ -39,6 +39,7 @@ SETTLE_S = 900.0   # a create without an answer and without a pod after this lon
 READY_S = 720.0    # a pod that nobody can log in to after this long is ended: another one is cheaper than waiting
 STOP_S = 900.0     # how long a run may take to save after it was asked to stop
 LOOK_S, STATUS_S, KEPT_S = 15.0, 60.0, 60.0
+PACE = 1.0         # all pauses are times this; a pretended provider is asked more often
 LONGEST_PAUSE_S = 60.0
 MOST_FAILURES = 4   # in a row, of what answers and cannot be prepared
 NEVER_READY = "nobody could log in to it in time, so it was ended before it cost more"
@@ -113,6 +114,7 @@ class Renter:
 
     def _wait(self, rental: Rental, seconds: float, note: str | None = None) -> float:
         """Nothing to do for a while; the note is what a person reads meanwhile."""
+        seconds *= PACE
         if rental.tries or note not in (None, rental.note):
             self._book.change(rental.id, self._now(), note=rental.note if note is None else note, tries=0,
                               next_try=self._now() + seconds)
@@ -122,7 +124,7 @@ class Renter:
         rental = self._book.get(rental.id)
         if rental.phase in EMPTY and isinstance(error, RunnerFailed) and rental.tries >= MOST_FAILURES:
             return self._to(rental, Phase.ENDING, reason=f"it could not be prepared: {error}"[:300])
-        pause = min(2.0 * 1.7 ** min(rental.tries, 12), LONGEST_PAUSE_S) * (0.75 + self._jitter() / 2)
+        pause = min(2.0 * 1.7 ** min(rental.tries, 12), LONGEST_PAUSE_S) * (0.75 + self._jitter() / 2) * PACE
         if isinstance(error, RateLimited):
             pause = max(pause, error.wait_s)
         self._book.change(rental.id, self._now(), tries=rental.tries + 1, next_try=self._now() + pause,
