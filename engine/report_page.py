@@ -41,7 +41,8 @@ def _summary(sections: Mapping[str, Mapping[str, Any]]) -> str:
     columns = [c for c in COLUMNS if any(row[c] is not None for row in rows.values())]
     if not columns:
         return ""
-    body = [[metric, *(value(metric, row[c]) for c in columns)] for metric, row in rows.items()]
+    body = [[metric, *(value(metric, row[c]) for c in columns)] for metric, row in rows.items()
+            if any(fact is not None for fact in row.values())]
     return "## Summary\n\n" + table(["Metric", *columns], body)
 
 
@@ -51,7 +52,7 @@ def _metric_rows(sections: Mapping[str, Mapping[str, Any]], names: Sequence[str]
     rows = {name: {c: _data(sections, slug).get(name) for c, slug in slugs.items()} for name in names}
     pass_1 = _data(sections, "chat-rl").get("pass@1")
     if "GSM8K" in rows and rows["GSM8K"]["RL"] is None and isinstance(pass_1, float):
-        rows["GSM8K, one sample"] = {**dict.fromkeys(COLUMNS), "RL": pass_1}
+        rows["RL task, one sample"] = {**dict.fromkeys(COLUMNS), "RL": pass_1}
     shown = {name: {c: "not run" if isinstance(fact, str) else fact for c, fact in row.items()}
              for name, row in rows.items()}
     return {name: row for name, row in shown.items() if any(fact is not None for fact in row.values())}

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from engine.config import ConfigError, nearest
-from engine.context import StageContext
+from engine.context import StageContext, Stopped
 from engine.data.loader import TextBatches
 from engine.data.shards import train_files, val_file
 from engine.device import Device, choose_device
@@ -89,9 +89,15 @@ def _bpb(config: BaseEval, context: StageContext, model: GPT, tokenizer: Tokeniz
         results[f"{split}_bpb"] = measure(files)
         context.log(f"{split} bpb: {results[f'{split}_bpb']:.4f}")
         context.progress(done, len(splits), "splits")
-        context.checkpoint_stop()
+        stop_together(context, world)
     context.events.evaluation(step, **results)
     return {"train bpb": results["train_bpb"], "val bpb": results["val_bpb"]}
+
+
+def stop_together(context: StageContext, world: World) -> None:
+    """Raise Stopped on every rank when one of them was asked to stop: none must wait for another that has left."""
+    if world.any(context.stop_requested):
+        raise Stopped
 
 
 def core(config: BaseEval, context: StageContext, model: GPT | Scorer, tokenizer: Encoder, device: Device,
@@ -103,7 +109,7 @@ def core(config: BaseEval, context: StageContext, model: GPT | Scorer, tokenizer
     def told(score: TaskScore) -> None:
         context.log(f"{score.label}: accuracy {score.accuracy:.4f} | centered {score.centered:.4f} | "
                     f"{score.items} items | {score.seconds:.2f}s")
-        context.checkpoint_stop()
+        stop_together(context, world)
 
     found = evaluate_core(model, tokenizer, device.device, bundle, config.max_per_task, world=world, on_task=told,
                           progress=lambda label, done, count: context.progress(done, count, f"items of {label}"))

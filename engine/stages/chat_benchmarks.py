@@ -10,7 +10,7 @@ import time
 from typing import Any
 
 from engine.config import ConfigError, nearest
-from engine.context import StageContext
+from engine.context import StageContext, Stopped
 from engine.device import choose_device
 from engine.dist import World, joined
 from engine.evals.chat import CATEGORICAL, Generation, Score, ask_task, chatcore, lacking
@@ -75,7 +75,8 @@ def ask_all(tasks: dict[str, Task], engine: Engine, tokenizer: Tokenizer, config
             should_stop=lambda: context.stop_requested)
         if sandbox is not None:
             sandbox.close()
-        context.checkpoint_stop()
+        if world.any(context.stop_requested):
+            raise Stopped
         score = scores[name]
         context.log(f"{name} accuracy: {100 * (score.accuracy or 0.0):.2f}% ({score.right}/{score.total}) in "
                     f"{time.monotonic() - begin:.1f}s")

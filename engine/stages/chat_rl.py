@@ -239,7 +239,7 @@ def _facts(job: _Run) -> dict[str, Any]:
     rewards = job.rewards or [0.0]
     tenth = max(1, len(rewards) // 10)
     return {
-        "Number of iterations": job.steps, "Problems": len(job.problems),
+        "Task": job.config.task, "Number of iterations": job.steps, "Problems": len(job.problems),
         "Answers per problem": job.config.num_samples,
         "Mean reward of the first tenth": sum(rewards[:tenth]) / tenth,
         "Mean reward of the last tenth": sum(rewards[-tenth:]) / tenth,

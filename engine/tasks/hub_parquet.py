@@ -102,7 +102,8 @@ def download(split: HubSplit, base: Path, *, log: Log = print, wait: Callable[[f
     with _locked(folder), _client() as client:
         if files := local_files(split, base):  # another process fetched it while we waited
             return files
-        log(f"fetching {split} from {endpoint()}")
+        if not offline():
+            log(f"fetching {split} from {endpoint()}")
         commit, remote = _retrying(split, wait, attempts, lambda: _listing(client, split))
         entries = {}
         for number, file in enumerate(remote):

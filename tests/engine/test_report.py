@@ -154,7 +154,7 @@ def test_the_benchmarks_stand_in_the_summary_by_stage(context):
 def test_reinforcement_learning_has_its_column(context):
     context.report("Chat RL", {"pass@1": 0.125, "Mean reward of the last tenth": 0.2})
     report.run(Report(), context)
-    assert "| GSM8K, one sample | 0.1250 |" in (context.base_dir / "report" / "report.md").read_text()
+    assert "| RL task, one sample | 0.1250 |" in (context.base_dir / "report" / "report.md").read_text()
 
 
 def test_a_rented_machine_has_a_cost(context):
