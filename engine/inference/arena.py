@@ -5,8 +5,9 @@ Each tensor is copied there once and its old memory is free at once, so nothing 
 
 from __future__ import annotations
 
+import math
 import mmap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -17,30 +18,34 @@ _ALIGN = 64  # bytes: a cache line
 class Arena:
     """Hands out pieces of one block of memory; the block lives as long as one of its tensors."""
 
-    def __init__(self, size: int) -> None:
-        self._block = mmap.mmap(-1, max(size, mmap.PAGESIZE))
+    def __init__(self, total: int) -> None:
+        self._block = mmap.mmap(-1, max(total, mmap.PAGESIZE))
         if hasattr(mmap, "MADV_HUGEPAGE"):
             self._block.madvise(mmap.MADV_HUGEPAGE)
         self._bytes = torch.frombuffer(self._block, dtype=torch.uint8)
         self._used = 0
 
+    def empty(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        """The next piece, not written yet."""
+        count = math.prod(shape) * dtype.itemsize
+        piece = self._bytes[self._used : self._used + count].view(dtype).view(*shape)
+        self._used += size(count)
+        return piece
+
     def store(self, values: Tensor, dtype: torch.dtype) -> Tensor:
         """A copy of `values` in `dtype`."""
-        size = values.numel() * dtype.itemsize
-        piece = self._bytes[self._used : self._used + size].view(dtype).view(values.shape)
-        self._used += room(values, dtype)
-        return piece.copy_(values)
+        return self.empty(values.shape, dtype).copy_(values)
 
 
-def room(values: Tensor, dtype: torch.dtype) -> int:
-    """Bytes that `store` takes for it."""
-    return -(-values.numel() * dtype.itemsize // _ALIGN) * _ALIGN
+def size(count: int) -> int:
+    """Bytes that a piece of `count` bytes takes."""
+    return -(-count // _ALIGN) * _ALIGN
 
 
 def settle(model: nn.Module, dtype_of: Callable[[str], torch.dtype]) -> None:
     """Move the parameters of a model on the CPU into an arena, each in the type that `dtype_of` says for its name."""
     parameters = list(model.named_parameters())
-    arena = Arena(sum(room(p, dtype_of(name)) for name, p in parameters))
+    arena = Arena(sum(size(p.numel() * dtype_of(name).itemsize) for name, p in parameters))
     with torch.no_grad():
         for name, parameter in parameters:
             parameter.data = arena.store(parameter.data, dtype_of(name))

@@ -102,6 +102,16 @@ class NativeStepper:
                 parts[-1] = parts[-1].clone()
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
+    def score(self, ids: Sequence[int], cache: KVCache) -> Tensor:
+        """The same for neighbouring tokens of one row, with the logits (len(ids), V) after each of them."""
+        parts = []
+        for at in range(0, len(ids), MOST_ROWS):
+            some = ids[at : at + MOST_ROWS]
+            parts.append(self._step([(token, cache, 0) for token in some], len(some)).clone())
+            cache.advance(len(some))
+            cache.newest = [some[-1]]
+        return torch.cat(parts)
+
     def _read_short(self, ids: Sequence[int], cache: KVCache, should_stop: ShouldStop) -> Tensor | None:
         """Neighbouring tokens of one row, several in a step, since each step reads all weights."""
         for at in range(0, len(ids), MOST_ROWS):
@@ -146,6 +156,12 @@ class NativeStepper:
             where = _Where(cache.k.data_ptr(), cache.v.data_ptr(), rows * cache.k.element_size(), layers, heads)
             self._places[cache] = where
         return where
+
+
+def quantize_into(weight: Tensor, numbers: Tensor, scales: Tensor) -> None:
+    """weight (out, in) float32 -> numbers (out, in) int8 in [-127, 127] and scales (out,) float32, row by row."""
+    rows, cols = weight.shape
+    CpuStep.quantize(weight.data_ptr(), rows, cols, numbers.data_ptr(), scales.data_ptr(), decode_threads())
 
 
 def decode_threads() -> int:

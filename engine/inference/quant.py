@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from engine.inference.arena import Arena, room
+from engine.inference.arena import Arena, size
+from engine.inference.native import quantize_into
 from engine.model.gpt import GPT
 from engine.model.layers import Linear
 
-_MOST = 127
 _SMALLEST = 1024  # weights: a gate of a few channels stays as it is
 
 
@@ -35,10 +35,10 @@ class Int8Linear(nn.Module):
 
 def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
     """weight (out, in) -> whole numbers (out, in) int8 and their scales (out,) float32."""
-    weight = weight.float()
-    scales = weight.abs().amax(dim=1) / _MOST
-    numbers = (weight / scales.clamp(min=torch.finfo(torch.float32).tiny)[:, None]).round()
-    return numbers.to(torch.int8), scales
+    weight = weight.float().contiguous()
+    numbers, scales = torch.empty(weight.shape, dtype=torch.int8), torch.empty(weight.shape[0])
+    quantize_into(weight, numbers, scales)
+    return numbers, scales
 
 
 @torch.no_grad()
@@ -46,8 +46,9 @@ def quantize(model: GPT) -> None:
     """Replace the matrices of a model on the CPU by int8 ones, in memory with huge pages, one after the other."""
     found = [(parent, name, child) for parent in list(model.modules()) for name, child in parent.named_children()
              if isinstance(child, Linear) and child.weight.numel() >= _SMALLEST]
-    arena = Arena(sum(room(child.weight, torch.int8) + 4 * room(child.weight[:, 0], torch.int8)
-                      for _, _, child in found))
+    arena = Arena(sum(size(child.weight.numel()) + size(4 * child.weight.shape[0]) for _, _, child in found))
     for parent, name, child in found:
-        numbers, scales = quantize_rows(child.weight)
-        setattr(parent, name, Int8Linear(arena.store(numbers, torch.int8), arena.store(scales, torch.float32)))
+        shape = child.weight.shape
+        numbers, scales = arena.empty(shape, torch.int8), arena.empty(shape[:1], torch.float32)
+        quantize_into(child.weight.detach().float().contiguous(), numbers, scales)
+        setattr(parent, name, Int8Linear(numbers, scales))

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
+use ::cpu_step::quantize::{Quantize, quantize};
 use ::cpu_step::{
     Backout, Format, Layer, MOST, Matrix, Mix, Model, Row, Shape, Smear, Stepper, Stored, Unfit, ValueEmbedding,
 };
@@ -66,6 +67,24 @@ impl CpuStep {
             // SAFETY: the caller has the address from a tensor of that size, which it holds during this call
             stepper.read_speed(unsafe { std::slice::from_raw_parts(memory.get().cast::<f32>(), count) })
         })
+    }
+
+    /// Turn the float32 matrix (rows, cols) at `source` into int8 `numbers` of the same shape and float32 `scales` (rows,).
+    #[staticmethod]
+    fn quantize(
+        py: Python<'_>,
+        source: usize,
+        rows: usize,
+        cols: usize,
+        numbers: usize,
+        scales: usize,
+        threads: usize,
+    ) {
+        let (from, numbers, scales) = (Address(source).get(), Address(numbers).get(), Address(scales).get());
+        let work =
+            Quantize { from: from.cast_const().cast(), rows, cols, numbers: numbers.cast(), scales: scales.cast() };
+        // SAFETY: the caller has the addresses from tensors of these sizes, which it holds during this call
+        py.detach(move || unsafe { quantize(work, threads) });
     }
 
     /// The instruction set in use.

@@ -14,6 +14,7 @@ to load it with the time to read its file. GGUF peers are not measured: they nee
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import sys
 import tempfile
@@ -199,21 +200,28 @@ def measure_load(depth: int, options: argparse.Namespace) -> None:
         file = folder / "model_000001.pt"
         del model
 
-        def read_file() -> None:
-            with open(file, "rb", buffering=0) as f:
-                block = bytearray(16 << 20)
-                while f.readinto(block):
-                    pass
+        def forget() -> None:
+            """Let the system drop what it holds of the file, as after a fresh start."""
+            with open(file, "rb") as f:
+                os.fsync(f.fileno())
+                os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
-        for dtype in ("float32", "auto", "int8"):
+        cases = [(dtype, cold) for dtype in ("float32", "auto", "int8") for cold in (True, False)]
+        for dtype, cold in cases if hasattr(os, "posix_fadvise") else cases[1::2]:
             rows = []
-            for _ in range(max(options.rounds // 2, 1)):
+            for _ in range(options.rounds):
+                if cold:
+                    forget()
                 begin = time.perf_counter()
-                read_file()
+                file.read_bytes()
                 middle = time.perf_counter()
+                if cold:
+                    forget()
+                start = time.perf_counter()
                 load_chat(folder, 1, base / "tokenizer", "cpu", dtype)
-                rows.append((time.perf_counter() - middle, middle - begin))
-            print(f"d{depth} load {dtype}: {statistics.median(a for a, _ in rows):.2f} s for "
+                rows.append((time.perf_counter() - start, middle - begin))
+            state = "from disk" if cold else "from the page cache"
+            print(f"d{depth} load {dtype} {state}: {statistics.median(a for a, _ in rows):.2f} s for "
                   f"{file.stat().st_size / 1e9:.2f} GB, which takes {statistics.median(b for _, b in rows):.2f} s "
                   f"to read: {statistics.median(a / b for a, b in rows):.1f} x")
 

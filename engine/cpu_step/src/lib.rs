@@ -9,6 +9,7 @@
 //!   what they do there;
 //! - `rows` are the sequences that take part: each has a cache and a position of its own, and all share one reading of
 //!   the weights;
+//! - `quantize` turns float32 weights into int8 ones;
 //! - `probe` measures how fast the same threads read memory when they do nothing else.
 //!
 //! The crate knows nothing of Python, tensor libraries, files, texts or sampling. No input makes it panic.
@@ -17,6 +18,7 @@ pub mod kernels;
 pub mod model;
 pub mod pool;
 pub mod probe;
+pub mod quantize;
 pub mod rows;
 mod scratch;
 pub mod step;

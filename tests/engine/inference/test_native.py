@@ -10,9 +10,12 @@ import psutil
 import pytest
 import torch
 
+from engine.evals.bpb import bits_per_byte
+from engine.inference.backend import prepare
 from engine.inference.batch import DecodeBatch
 from engine.inference.generate import Engine
 from engine.inference.native import NativeStepper, NotNative
+from engine.inference.quality import stepped_bits_per_byte
 from engine.inference.quant import Int8Linear, quantize, quantize_rows
 from engine.inference.sampling import Sampling
 from engine.inference.stepper import TorchStepper
@@ -121,7 +124,19 @@ def test_int8_rows_keep_their_largest_weight_and_zero_rows() -> None:
     weight[2] = 0
     numbers, scales = quantize_rows(weight)
     assert numbers.dtype == torch.int8 and numbers.abs().amax(1).tolist() == [127, 127, 0, 127, 127, 127, 127]
-    assert ((numbers * scales[:, None] - weight).abs() <= scales[:, None] * 0.501).all()
+    assert torch.equal(scales, weight.abs().amax(1) / 127)
+    assert torch.equal(numbers, (weight / scales.clamp(min=1e-37)[:, None]).round().to(torch.int8))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+def test_bits_per_byte_show_what_a_precision_costs(random_model, dtype: str) -> None:
+    model = random_model(6, n_embd=128, context=64)
+    ids = torch.randint(0, 300, (3, 65), generator=torch.Generator().manual_seed(6))
+    batches, token_bytes = [(ids[:, :-1], ids[:, 1:])], torch.ones(300, dtype=torch.int64)
+    exact = bits_per_byte(model, batches, token_bytes)
+    stepper = prepare(model, dtype, "native").stepper
+    got = stepped_bits_per_byte(stepper, batches, token_bytes)
+    assert abs(got / exact - 1) < {"float32": 1e-5, "bfloat16": 2e-3, "int8": 1e-2}[dtype]
 
 
 def test_what_it_cannot_do_is_said(random_model) -> None:

@@ -74,6 +74,25 @@ pub fn quantize(x: &[f32], factor: f32, out: &mut [i16]) -> f32 {
     largest / limit * factor
 }
 
+/// A row of weights as whole numbers from -127 to 127; returns the size of one of them.
+#[inline(always)]
+pub fn quantize_row(row: &[f32], out: &mut [i8]) -> f32 {
+    let (blocks, rest) = row.as_chunks::<LANES>();
+    let mut lanes = [0.0_f32; LANES];
+    for block in blocks {
+        for i in 0..LANES {
+            lanes[i] = lanes[i].max(block[i].abs());
+        }
+    }
+    let scale = lanes.iter().chain(rest).fold(0.0_f32, |most, v| most.max(v.abs())) / 127.0;
+    let unit = scale.max(f32::MIN_POSITIVE);
+    for (to, from) in out.iter_mut().zip(row) {
+        // SAFETY: the quotient lies between -128 and 128, or the clamp makes it so where weights are no numbers
+        *to = unsafe { round_even((from / unit).clamp(-127.0, 127.0).max(-127.0)).to_int_unchecked::<i32>() } as i8;
+    }
+    scale
+}
+
 /// The nearest whole number, ties to even, of |x| < 2^22: adding this constant leaves no place for a fraction.
 #[inline(always)]
 fn round_even(x: f32) -> f32 {

@@ -37,6 +37,7 @@ pub struct Kernels {
     pub scale: unsafe fn(&[f32], f32, &mut [f32]),
     pub split: unsafe fn(&[f32], f32, &mut [f32]),
     pub quantize: unsafe fn(&[f32], f32, &mut [i16]) -> f32,
+    pub quantize_row: unsafe fn(&[f32], &mut [i8]) -> f32,
     pub softcap: unsafe fn(&mut [f32], f32),
     /// Asks for bytes that are needed soon. Any address will do.
     pub prefetch: unsafe fn(*const u8, usize),
@@ -225,6 +226,14 @@ macro_rules! kernels {
             }
 
             $(#[target_feature(enable = $feature)])?
+            unsafe fn quantize_row(row: &[f32], out: &mut [i8]) -> f32 {
+                #[allow(unused_unsafe, reason = "some of these are safe functions")]
+                unsafe {
+                    elementwise::quantize_row(row, out)
+                }
+            }
+
+            $(#[target_feature(enable = $feature)])?
             unsafe fn softcap(x: &mut [f32], cap: f32) {
                 #[allow(unused_unsafe, reason = "some of these are safe functions")]
                 unsafe {
@@ -259,6 +268,7 @@ macro_rules! kernels {
                 scale,
                 split,
                 quantize,
+                quantize_row,
                 softcap,
                 prefetch,
                 read,
