@@ -1,6 +1,9 @@
 """Training and encoding beside other tokenizers, interleaved, on real text: wall time, memory, and the same results.
 
-    python tests/bench/bench_tokenizer.py [--corpus FILE] [--mb 160] [--rounds 3] [--vocab 32768 65536] [--threads 2]
+    python tests/bench/bench_tokenizer.py [--big] [--corpus FILE] [--mb 160] [--rounds 3] [--vocab 32768 65536]
+                                          [--threads 2]
+
+About six minutes on two quiet cores; `--big` adds a round with 500 MB.
 
 The corpus is text with \\x1e between documents; without one, it is put together from what this machine has: Python
 sources, documentation, manual pages. The peers, rustbpe 0.1.0 and gigatoken 0.10.0, cannot live in one environment with
@@ -34,6 +37,7 @@ PEERS = os.environ.get("LLMCONSOLE_PEERS_PYTHON")
 SUFFIXES = {".py", ".txt", ".md", ".rst", ".html", ".gz", ".c", ".h", ".js", ".pm", ".pod"}
 DOCUMENT = 4500  # characters: about what a web page has
 WARM_ROUNDS = 5
+BIG_MB = 500
 
 
 def main() -> int:
@@ -47,9 +51,15 @@ def main() -> int:
         print(f"corpus {corpus.stat().st_size / 1e6:.0f} MB, {options.threads} threads, {os.cpu_count()} cores, load "
               f"{os.getloadavg()[0]:.1f}; " + (f"peers in {PEERS}" if PEERS else
                                                "no peers: LLMCONSOLE_PEERS_PYTHON is not set"))
-        same = [_train(corpus, vocab, options) for vocab in options.vocab]
+        same = [_train(corpus, vocab, options.threads, options.rounds if place == 0 else 1)
+                for place, vocab in enumerate(options.vocab)]
         _scale(corpus, options)
         same.append(_encode(corpus, Path(folder), options))
+        _worst(Path(folder))
+        if options.big:
+            big = _assemble(Path(folder) / "big.txt", BIG_MB * 1_000_000)
+            print(f"\n{big.stat().st_size / 1e6:.0f} MB")
+            same.append(_train(big, options.vocab[0], options.threads, 1, slow=False))
     return int(not all(same))
 
 
@@ -61,6 +71,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--vocab", type=int, nargs="+", default=[32_768, 65_536])
+    parser.add_argument("--big", action="store_true", help=f"also train on {BIG_MB} MB")
     parser.add_argument("--encode-mb", type=int, default=40)
     return parser.parse_args()
 
@@ -81,6 +92,30 @@ def train_ours(corpus: str, vocab: int, threads: int) -> dict[str, Any]:
     counting = [at for at, merges in seen if merges == 0]
     return {"wall": wall, "rss": _rss(), "text_rss": before, "merges": _digest(tokenizer.get_mergeable_ranks()),
             "count": counting[-2] - started, "lists": counting[-1] - counting[-2], "merge": seen[-1][0] - counting[-1]}
+
+
+def train_ours_file(corpus: str, vocab: int, threads: int) -> dict[str, Any]:
+    """From the file itself, as gigatoken: what stands between documents is text here."""
+    import rustbpe
+
+    started = time.perf_counter()
+    rustbpe.Tokenizer().train_from_files([corpus], vocab, PATTERN, threads)
+    return {"wall": time.perf_counter() - started, "rss": _rss(), "text_rss": 0.0}
+
+
+def train_huggingface(corpus: str, vocab: int, threads: int) -> dict[str, Any]:
+    os.environ["RAYON_NUM_THREADS"] = str(threads)
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
+
+    documents = _read(corpus)
+    before, started = _rss(), time.perf_counter()
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Split(Regex(PATTERN), "isolated"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    tokenizer.train_from_iterator(documents, trainers.BpeTrainer(
+        vocab_size=vocab, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False))
+    return {"wall": time.perf_counter() - started, "rss": _rss(), "text_rss": before}
 
 
 def train_rustbpe(corpus: str, vocab: int, threads: int) -> dict[str, Any]:
@@ -124,6 +159,16 @@ def encode_ours(corpus: str, ranks: str, mb: int, threads: int) -> dict[str, Any
     return {**speeds, "ids": _hash([ids[a:b] for a, b in pairwise(offsets)])}
 
 
+def encode_one_letter(ranks: str, mb: int) -> dict[str, Any]:
+    """A document of one letter: the worst that a text can do to an encoder."""
+    import rustbpe
+
+    tokenizer, text = rustbpe.Tokenizer.from_ranks(PATTERN, list(_ranks(ranks).items())), "a" * (mb * 1_000_000)
+    started = time.perf_counter()
+    tokenizer.encode_flat([text], threads=1)
+    return {"wall": time.perf_counter() - started, "rss": _rss()}
+
+
 def encode_tiktoken(corpus: str, ranks: str, mb: int, threads: int) -> dict[str, Any]:
     import numpy as np
     import tiktoken
@@ -147,8 +192,9 @@ def encode_gigatoken(corpus: str, ranks: str, mb: int, threads: int) -> dict[str
     return _speeds(documents, lambda: tokenizer.encode_batch(documents, parallel=threads > 1))[0]
 
 
-JOBS = {f.__name__: f for f in (train_ours, train_rustbpe, train_gigatoken, learn_ranks, encode_ours, encode_tiktoken,
-                                encode_gigatoken)}
+JOBS = {f.__name__: f for f in (train_ours, train_ours_file, train_rustbpe, train_gigatoken, train_huggingface,
+                                learn_ranks, encode_ours, encode_tiktoken, encode_gigatoken, encode_one_letter)}
+OURS = {"train_ours", "train_ours_file", "learn_ranks", "encode_ours", "encode_one_letter"}
 
 
 def _speeds(documents: list[str], encode: Any, warm_rounds: int = WARM_ROUNDS) -> tuple[dict[str, float], Any]:
@@ -197,20 +243,29 @@ def _hash(rows: list[Any]) -> str:
 # ---- rounds and ratios
 
 
-def _run(job: str, **settings: Any) -> dict[str, Any]:
-    python = sys.executable if job.endswith("ours") or job == "learn_ranks" else PEERS
+def _run(job: str, **settings: Any) -> dict[str, Any] | None:
+    """What a job in a process of its own measured; None, said once, when a peer cannot do it."""
+    python = sys.executable if job in OURS else PEERS
     words = [str(python), str(Path(__file__).resolve()), "--child", json.dumps({"job": job, "with": settings})]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
-    if done.returncode:
+    if done.returncode == 0:
+        return json.loads(done.stdout.splitlines()[-1])
+    if job in OURS:
         raise SystemExit(f"{job} failed:\n{done.stderr}")
-    return json.loads(done.stdout.splitlines()[-1])
+    print(f"  {job} failed: {(done.stderr.strip().splitlines() or ['no word'])[-1]}")
+    return None
 
 
 def _contest(jobs: list[str], rounds: int, **settings: Any) -> dict[str, list[dict[str, Any]]]:
+    """Results of every job, round by round; of a peer that fails, none."""
     results: dict[str, list[dict[str, Any]]] = {job: [] for job in jobs}
     for _ in range(rounds):
-        for job in jobs:
-            results[job].append(_run(job, **settings))
+        for job in list(results):
+            found = _run(job, **settings)
+            if found is None:
+                del results[job]
+            else:
+                results[job].append(found)
     return results
 
 
@@ -224,28 +279,41 @@ def _ratios(rows: list[dict[str, Any]], others: list[dict[str, Any]], key: str, 
     return f"{statistics.median(ratios):.1f}x ({min(ratios):.1f}-{max(ratios):.1f})"
 
 
-def _train(corpus: Path, vocab: int, options: argparse.Namespace) -> bool:
-    print(f"\ntraining, {vocab:,} tokens, {options.rounds} rounds in turn")
-    jobs = ["train_ours", *(["train_rustbpe", "train_gigatoken"] if PEERS else [])]
-    results = _contest(jobs, options.rounds, corpus=str(corpus), vocab=vocab, threads=options.threads)
+def _train(corpus: Path, vocab: int, threads: int, rounds: int, slow: bool = True) -> bool:
+    print(f"\ntraining, {vocab:,} tokens, {threads} threads, {rounds} rounds in turn")
+    peers = ["train_rustbpe", "train_gigatoken"] if PEERS else []
+    results = _contest(["train_ours", "train_ours_file", *peers], rounds, corpus=str(corpus), vocab=vocab,
+                       threads=threads)
+    if PEERS and slow and rounds > 1:
+        results |= _contest(["train_huggingface"], 1, corpus=str(corpus), vocab=vocab, threads=threads)
     ours = results["train_ours"]
     for job, rows in results.items():
-        ratio = "" if job == "train_ours" else f"  ours is {_ratios(ours, rows, 'wall')} faster"
-        print(f"  {job[6:]:10} wall {_median(rows, 'wall'):6.2f} s  peak RSS {_median(rows, 'rss'):5.0f} MB "
+        ratio = "" if job in OURS else f"  ours is {_ratios(ours[: len(rows)], rows, 'wall')} faster"
+        if job == "train_gigatoken":
+            ratio += f", from the file {_ratios(results['train_ours_file'], rows, 'wall')}"
+        print(f"  {job[6:]:12} wall {_median(rows, 'wall'):6.2f} s  peak RSS {_median(rows, 'rss'):5.0f} MB "
               f"(text alone {_median(rows, 'text_rss'):4.0f}){ratio}")
     phases = ", ".join(f"{phase} {_median(ours, phase):.2f}" for phase in ("count", "lists", "merge"))
     print(f"  ours, seconds: {phases}")
-    if not PEERS:
+    if "train_rustbpe" not in results:
         return True
     same = len({row["merges"] for rows in results.values() for row in rows if "merges" in row}) == 1
     print(f"  merges of ours and rustbpe: {'identical' if same else 'NOT THE SAME'}")
     return same
 
 
+def _worst(folder: Path) -> None:
+    print("\na document of one letter")
+    small, large = (_run("encode_one_letter", ranks=str(folder / "ranks.tiktoken"), mb=mb) for mb in (1, 10))
+    if small and large:
+        print(f"  1 MB {small['wall']:.3f} s, 10 MB {large['wall']:.3f} s ({large['wall'] / small['wall']:.1f}x; "
+              f"peak RSS {large['rss']:.0f} MB)")
+
+
 def _scale(corpus: Path, options: argparse.Namespace) -> None:
     print("\nphases by threads, seconds")
     for threads in sorted({1, 2, options.threads, os.cpu_count() or 1}):
-        row = _run("train_ours", corpus=str(corpus), vocab=options.vocab[0], threads=threads)
+        row = _run("train_ours", corpus=str(corpus), vocab=options.vocab[0], threads=threads) or {}
         print(f"  {threads:3} threads: " + ", ".join(f"{p} {row[p]:.2f}" for p in ("count", "lists", "merge", "wall")))
 
 
@@ -259,12 +327,12 @@ def _encode(corpus: Path, folder: Path, options: argparse.Namespace) -> bool:
         print(f"\nencoding, {options.encode_mb} MB, {threads} threads, MB/s")
         for job, rows in results.items():
             ours, ratio = results["encode_ours"], ""
-            if job != "encode_ours":
+            if job not in OURS:
                 cold, warm = (_ratios(ours, rows, key, True) for key in ("cold", "warm"))
                 ratio = f"  ours is {cold} cold, {warm} warm"
             print(f"  {job[7:]:10} cold {_median(rows, 'cold'):6.1f}  warm {_median(rows, 'warm'):6.1f}{ratio}")
         found = {row["ids"] for rows in results.values() for row in rows if "ids" in row}
-        if PEERS:
+        if "encode_tiktoken" in results:
             print(f"  ids of ours and tiktoken: {'identical' if len(found) == 1 else 'NOT THE SAME'}")
         same = same and len(found) == 1
     return same
