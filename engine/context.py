@@ -16,8 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from engine import wandb_mirror
 from engine.events import EventWriter
 from engine.rundir import base_dir, write_atomic
+from engine.wandb_mirror import MirroredWriter
 
 EXIT_STOPPED = 75  # the stage was asked to stop, saved what it had, and can be resumed (EX_TEMPFAIL)
 
@@ -86,9 +88,11 @@ def from_environment(stage: str) -> StageContext:
     run_dir = Path(os.environ[RUN_DIR]) if os.environ.get(RUN_DIR) else None
     stage_id = os.environ.get(STAGE_ID) or stage
     path = run_dir / "events.jsonl" if run_dir and rank == 0 else None
-    events = EventWriter(
-        path, run=run_dir.name if run_dir else "", attempt=int(os.environ.get(ATTEMPT, 1)), stage=stage_id
-    )
+    asked = wandb_mirror.requested() if rank == 0 else None
+    kind = MirroredWriter if asked else EventWriter
+    events = kind(path, run=run_dir.name if run_dir else "", attempt=int(os.environ.get(ATTEMPT, 1)), stage=stage_id)
+    if isinstance(events, MirroredWriter) and asked:
+        events.mirror_to(asked, stage)
     return StageContext(base_dir(), events, stage, run_dir, rank)
 
 
