@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +33,8 @@ def put(order: Order, name: str, local: Path, remote: str, stop: threading.Event
         session = order({"mode": "put", "path": remote, "size": found.st_size,
                          "mode_bits": found.st_mode & 0o777}, stop)
         try:
-            try:
+            with suppress(BrokenPipeError):  # it takes no more: its answer says why
                 _send(session, f, found.st_size, progress)
-            except BrokenPipeError:
-                pass
-            except OSError:  # it takes no more: its answer says why
-                pass
             if not head_line(session, remote)["same"]:
                 raise CopyDamaged(f"{remote} on {name} did not arrive as {local} was sent")
         finally:

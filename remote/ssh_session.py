@@ -12,6 +12,7 @@ import shlex
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 import paramiko
@@ -61,7 +62,7 @@ class Session:
         self._early = heard[found.end():]
 
     def send(self, data: bytes, deadline: float | None = None) -> None:
-        """All of it, or HostUnreachable; OSError when the command no longer reads."""
+        """All of it. Raises BrokenPipeError when the command no longer reads, HostUnreachable."""
         view = memoryview(data)
         while view:
             self._may_go_on(deadline)
@@ -70,14 +71,14 @@ class Session:
                 view = view[self.channel.send(view[:_PIECE]):]
             except TimeoutError:
                 continue
-            except OSError:
+            except (OSError, EOFError) as error:
                 self._must_be_alive()
-                raise
+                raise BrokenPipeError(f"the command on {self.name} takes no more input") from error
 
     def end_input(self) -> None:
         try:
             self.channel.shutdown_write()
-        except OSError:  # it has ended already
+        except (OSError, EOFError):  # it has ended already
             self._must_be_alive()
 
     def recv(self, limit: int = _PIECE, deadline: float | None = None) -> bytes:
@@ -152,7 +153,8 @@ class Session:
         return said.decode(errors="replace").strip()
 
     def close(self) -> None:
-        self.channel.close()
+        with suppress(OSError, EOFError, paramiko.SSHException):  # the connection has gone, and the channel with it
+            self.channel.close()
 
     def _must_be_alive(self) -> None:
         transport = self.channel.get_transport()

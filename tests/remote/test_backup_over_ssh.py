@@ -12,9 +12,13 @@ from typing import Any
 import pytest
 
 from remote.backup_folder import FolderSafekeeper
+from remote.backup_host import HostSafekeeper
 from remote.errors import RemoteError
 from remote.hub_backup import HubSafekeeper
+from remote.local import LocalHost
+from remote.restore import read_manifest, restore
 from remote.safekeeping import Transfer
+from remote.sources import HostSource
 
 
 def beside(name: str) -> ModuleType:
@@ -69,3 +73,27 @@ def test_a_far_machine_sends_to_the_hub_by_signed_urls(box: Any, far_base: Path,
     assert keeper.unproven(host, str(far_base))
     host.close()
     hub.close()
+
+
+@pytest.mark.parametrize("source", ["here", "far"])
+def test_another_machine_s_folder_is_a_place_too(box: Any, far_base: Path, tmp_path: Path, source: str) -> None:
+    origin: Any = LocalHost() if source == "here" else box.host()
+    keeper = HostSafekeeper(box.host(), str(tmp_path / "nas"), tmp_path / "receipts", settle=0)
+    assert len(keeper.unproven(origin, str(far_base))) == 2
+    done = keeper.back_up(origin, str(far_base), nothing, threading.Event())
+    assert not done.failed and keeper.unproven(origin, str(far_base)) == []
+    copy = tmp_path / "nas/runs/nanochat/base/d4/000300"
+    assert (copy / "model_000300.pt").read_bytes() == (far_base / "base_checkpoints/d4/model_000300.pt").read_bytes()
+    assert keeper.back_up(origin, str(far_base), nothing, threading.Event()).receipts
+    back = HostSource(box.host(), str(copy))
+    restore(back, read_manifest(back), tmp_path / "back", nothing, threading.Event())
+    assert (tmp_path / "back/base_checkpoints/d4/model_000300.pt").read_bytes() == (copy / "model_000300.pt").read_bytes()
+    data = bytearray((copy / "model_000300.pt").read_bytes())
+    data[900] ^= 1
+    (copy / "model_000300.pt").write_bytes(bytes(data))
+    with pytest.raises(RemoteError, match="differs"):
+        keeper.prove(next(k for k in keeper.receipts.all() if "000300" in k.place), nothing, threading.Event())
+    assert len(keeper.unproven(origin, str(far_base))) == 1
+    keeper.back_up(origin, str(far_base), nothing, threading.Event())
+    assert keeper.unproven(origin, str(far_base)) == []
+    assert (copy / "model_000300.pt").read_bytes() == bytes(data)
