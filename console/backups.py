@@ -69,7 +69,7 @@ def in_our_words() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Place:
-    """Where copies go: `hub:OWNER/NAME` or a folder. The other fields only matter on the Hub."""
+    """Where copies go: `hub:OWNER/NAME`, a folder, or `ssh:TARGET:/folder`. The other fields are for the Hub."""
 
     where: str = ""
     prefix: str = ""
@@ -107,10 +107,26 @@ def keeper_for(home: Home, place: Place, label: str | None = None) -> Keeper:
                              revision=place.revision)
     from remote.backup_folder import FolderSafekeeper
 
+    if place.where.startswith("ssh:"):
+        from remote.backup_host import HostSafekeeper
+
+        host, far = _far_folder(home, place.where)
+        return HostSafekeeper(host, far, receipts, label)
     folder = place.where or str(home.backups)
     if not folder.startswith(("/", "~", "./", "../")):  # a mistyped hub: must not become a folder of that name
-        raise UsageProblem(f"{folder!r} is neither hub:OWNER/NAME nor a folder", "a folder begins with /, ~ or ./")
+        raise UsageProblem(f"{folder!r} is neither hub:OWNER/NAME, ssh:TARGET:/folder nor a folder",
+                           "a folder begins with /, ~ or ./")
     return FolderSafekeeper(Path(folder).expanduser(), receipts, label)
+
+
+def _far_folder(home: Home, where: str) -> tuple[Host, str]:
+    """The machine and the folder on it that ssh:TARGET:/folder names."""
+    from console.hosts import Hosts
+
+    _, target, folder = [*where.split(":", 2), "", ""][:3]
+    if not target or not folder.startswith("/"):
+        raise UsageProblem(f"{where!r} names no folder on another machine", "write ssh:TARGET:/folder")
+    return Hosts(home.path).get(target), folder
 
 
 def _token() -> str | None:
@@ -122,7 +138,7 @@ def _token() -> str | None:
 def keeper_of(home: Home, kept: Kept) -> Keeper:
     """The Safekeeper that a receipt came from."""
     kind, _, where = kept.receipt.destination.partition(":")
-    return keeper_for(home, Place(f"hub:{where}" if kind == "hub" else where, public=True))
+    return keeper_for(home, Place(where if kind == "folder" else f"{kind}:{where}", public=True))
 
 
 def back_up(home: Home, place: Place, host: Host, base: str, progress: Progress, stop: threading.Event,
@@ -149,11 +165,14 @@ def verify(home: Home, copies: Sequence[Kept], progress: Progress, stop: threadi
 
 def source_of(home: Home, kept: Kept) -> Source:
     """Where a copy can be read from."""
-    from remote.sources import FolderSource, HubSource
+    from remote.sources import FolderSource, HostSource, HubSource
 
     kind, _, where = kept.receipt.destination.partition(":")
     if kind == "folder":
         return FolderSource(Path(where) / kept.place)
+    if kind == "ssh":
+        host, folder = _far_folder(home, kept.receipt.destination)
+        return HostSource(host, f"{folder}/{kept.place}")
     from remote.hub_wire import HubWire
 
     return HubSource(HubWire(where, token_if_any(home)), kept.place, kept.revision)

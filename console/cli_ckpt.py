@@ -76,7 +76,7 @@ def _copies(item: Item) -> str:
 
 
 @ckpt.command("backup")
-@click.option("--to", "--repo-id", "where", help="hub:OWNER/NAME or OWNER/NAME, or a folder.")
+@click.option("--to", "--repo-id", "where", help="hub:OWNER/NAME, a folder, or ssh:TARGET:/folder.")
 @click.option("--path-in-repo", "prefix", default="", help="A folder in the repository to put copies below.")
 @click.option("--private/--public", "private", default=True, help="--public allows a repository that is public.")
 @click.option("--repo-type", type=click.Choice(["model", "dataset"]), default="model")

@@ -53,7 +53,7 @@ class RentSettings:
 class BackupSettings:
     """Where checkpoints are copied to, and what pruning leaves alone."""
 
-    place: str = opt("", "hub:OWNER/NAME, or a folder; empty means backups in the console's own folder")
+    place: str = opt("", "hub:OWNER/NAME, a folder, or ssh:TARGET:/folder; empty means the console's own folder")
     keep_best: int = opt(3, "prune keeps this many with the best validation result", low=1)
     keep_last: int = opt(2, "prune keeps this many of the newest", low=1)
 

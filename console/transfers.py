@@ -16,7 +16,7 @@ from remote.errors import RemoteError
 from remote.safekeeping import Transfer
 
 _EVERY_S = 0.5
-_KEEP_S = 3.0   # a file that is done stays in the picture for so long
+_KEEP_S = 15.0  # why something waited stays in the picture for so long
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ class TransferDesk:
         self._guard = threading.Lock()
         self._stop = threading.Event()
         self._job, self._began, self._told = "", 0.0, 0.0
-        self._files: dict[tuple[str, str], tuple[float, Transfer]] = {}
-        self._retries: list[str] = []
+        self._files: dict[tuple[str, str], Transfer] = {}
+        self._retries: list[tuple[float, str]] = []
 
     def start(self, name: str, job: Job) -> bool:
         """False when another job is under way."""
@@ -74,10 +74,10 @@ class TransferDesk:
 
     def board(self) -> Board:
         with self._guard:
-            now = time.monotonic()
-            live = [t for seen, t in self._files.values() if t.done < t.total or now - seen < _KEEP_S]
-            live.sort(key=lambda t: (t.done >= t.total, t.file))
-            return Board(self._job, tuple(live[:8]), tuple(self._retries[-3:]), self._began)
+            since = time.monotonic() - _KEEP_S
+            live = sorted((t for t in self._files.values() if t.done < t.total), key=lambda t: t.file)
+            recent = tuple(text for at, text in self._retries[-3:] if at > since)
+            return Board(self._job, tuple(live[:8]), recent, self._began)
 
     def _run(self, job: Job, stop: threading.Event) -> None:
         try:
@@ -93,10 +93,12 @@ class TransferDesk:
 
     def _progress(self, transfer: Transfer) -> None:
         with self._guard:
-            self._files[str(transfer.checkpoint) + transfer.file, transfer.phase] = (time.monotonic(), transfer)
-            if transfer.note:
-                self._retries.append(f"{transfer.file}: {transfer.note}" if transfer.file else transfer.note)
             now = time.monotonic()
+            if transfer.file:
+                self._files[f"{transfer.checkpoint} {transfer.file}", transfer.phase] = transfer
+            if transfer.note and (transfer.done < transfer.total or not transfer.file):
+                text = f"{transfer.file}: {transfer.note}" if transfer.file else transfer.note
+                self._retries.append((now, text))
             if now - self._told < _EVERY_S:
                 return
             self._told = now

@@ -15,6 +15,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import metadata
 from typing import Any
 
 from remote.checkpoint_files import STAGE_FOLDERS, STAGE_OF, CheckpointFiles, stored_file
@@ -44,6 +45,7 @@ class Manifest:
     val_bpb: float | None = None
     created: float | None = None
     source_manifest: str | None = None
+    tool: str = ""
 
     @property
     def stage(self) -> str:
@@ -70,7 +72,16 @@ def content_id(files: Mapping[str, StoredFile]) -> str:
 
 def of_checkpoint(found: CheckpointFiles, files: Mapping[str, StoredFile], label: str) -> Manifest:
     """The manifest of a checkpoint whose files were hashed."""
-    return Manifest(label, found.id, dict(files), found.world_size, found.val_bpb, found.created, found.manifest_text)
+    return Manifest(label, found.id, dict(files), found.world_size, found.val_bpb, found.created, found.manifest_text,
+                    tool_version())
+
+
+def tool_version() -> str:
+    """Which program makes a copy, for whoever has to read it years later."""
+    try:
+        return f"llmconsole {metadata.version('llmconsole')}"
+    except metadata.PackageNotFoundError:  # a bare copy of this folder on some machine
+        return "llmconsole"
 
 
 def run_label(base: str, folder: str) -> str:
@@ -98,7 +109,7 @@ def dump(manifest: Manifest) -> bytes:
     fields = {"v": 1, "kind": KIND, "run": manifest.run, "folder": manifest.checkpoint.folder,
               "stage": manifest.stage, "tag": manifest.tag, "step": manifest.checkpoint.step,
               "world_size": manifest.world_size, "val_bpb": manifest.val_bpb, "created": manifest.created,
-              "source_manifest": manifest.source_manifest, "content": manifest.content,
+              "source_manifest": manifest.source_manifest, "tool": manifest.tool, "content": manifest.content,
               "files": {name: {"bytes": file.bytes, "sha256": file.sha256}
                         for name, file in sorted(manifest.files.items())}}
     return json.dumps(fields, indent=2, sort_keys=True).encode() + b"\n"
@@ -141,7 +152,7 @@ def _manifest(fields: Mapping[str, Any]) -> Manifest:
     if strange or f"model_{step:06d}.pt" not in files or f"meta_{step:06d}.json" not in files:
         raise ValueError(f"its files are not those of a checkpoint of step {step}")
     manifest = Manifest(run, CheckpointId(folder, step), files, int(fields["world_size"]), fields["val_bpb"],
-                        fields["created"], fields["source_manifest"])
+                        fields["created"], fields["source_manifest"], str(fields.get("tool", "")))
     if fields["content"] != manifest.content:
         raise ValueError("its files are not those that it was written for")
     return manifest

@@ -1,4 +1,4 @@
-"""Where a restore can read from: a copy in a folder, a copy on the Hub, any pinned commit of a repository.
+"""Where a restore can read from: a copy in a folder here or behind SSH, any pinned commit of a repository.
 
 A source lists its files and gives ranges of bytes; it never says whether they are right. A branch is resolved to its
 commit once, when the source is opened, so that nothing changes half way.
@@ -13,8 +13,10 @@ from typing import Protocol
 
 import httpx
 
-from remote.errors import HubUnreachable, NoSuchCopy
+from remote import backup_manifest
+from remote.errors import HostUnreachable, HubUnreachable, NoSuchCopy, NoSuchFile
 from remote.fetching import NoRanges, RangeBroken
+from remote.host import Host
 from remote.hub_wire import HubWire, Listed, TryAgain
 
 _PIECE = 1 << 20
@@ -128,3 +130,35 @@ class HubSource:
 
     def _full(self, path: str) -> str:
         return f"{self.place}/{path}" if self.place else path
+
+
+class HostSource:
+    """One copy of ours in a folder of another machine; what is in it is told by its manifest."""
+
+    streams = 1
+
+    def __init__(self, host: Host, folder: str) -> None:
+        self._host, self._folder, self.name = host, folder, f"{host.name}:{folder}"
+
+    def files(self) -> list[Listed]:
+        manifest = backup_manifest.load(self.small(backup_manifest.MANIFEST))
+        return [Listed(name, file.bytes, file.sha256) for name, file in manifest.files.items()]
+
+    def small(self, path: str) -> bytes:
+        try:
+            return self._host.read(f"{self._folder}/{path}", 0, backup_manifest.MAX_BYTES + 1)
+        except NoSuchFile:
+            raise NoSuchCopy(f"there is no {path} in {self.name}") from None
+
+    def open_range(self, path: str, begin: int, end: int) -> Iterator[bytes]:
+        while begin < end:
+            try:
+                chunk = self._host.read(f"{self._folder}/{path}", begin, min(8 * _PIECE, end - begin))
+            except NoSuchFile:
+                raise NoSuchCopy(f"there is no {path} in {self.name}") from None
+            except HostUnreachable as error:
+                raise RangeBroken(str(error)) from error
+            if not chunk:
+                raise HubUnreachable(f"{path} in {self.name} is shorter than it should be")
+            begin += len(chunk)
+            yield chunk

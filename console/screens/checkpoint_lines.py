@@ -38,7 +38,7 @@ def row(item: Item, now: float, narrow: bool) -> Content:
         return Content.assemble(f"{head}  {_where(item):<10}", (word, colour))
     there = clean_line(item.away.target, 9) if item.away else "–"
     cells = (f"{head}{size(item.bytes):>10}  {'yes' if item.here else '–':<7}{there:<10}"
-             f"{_hub(item):<9}{'yes' if _in(item, 'folder') else '–':<8}")
+             f"{_hub(item):<9}{_held(item) or '–':<8}")
     return Content.assemble(cells, (f"{word:<15}", colour), (ago(item.saved, now) if item.saved else "", MUTED))
 
 
@@ -46,8 +46,8 @@ def verdict(item: Item) -> tuple[str, str]:
     """The word for how safe it is, and its colour."""
     if item.proven:
         count = len(item.proven[0].receipt.files)
-        wrong = f", {len(item.wrong)} ✗" if item.wrong else ""
-        return f"✓ {count}/{count} files{wrong}", "$text-success"
+        told = f"✓ {count}/{count} · {len(item.wrong)} ✗" if item.wrong else f"✓ {count}/{count} files"
+        return told, "$text-success"
     if item.wrong:
         return f"✗ {clean_line(item.wrong[0].withdrawn, 200)}", "$text-error"
     if item.here is not None and item.here.problem:
@@ -58,13 +58,18 @@ def verdict(item: Item) -> tuple[str, str]:
 
 
 def _where(item: Item) -> str:
-    words = [word for word, there in (("here", item.here), ("hub", _in(item, "hub")), ("folder", _in(item, "folder")))
+    words = [word for word, there in (("here", item.here), ("hub", _in(item, "hub")), ("folder", _held(item)))
              if there]
     return "+".join(words)[:9] or (clean_line(item.away.target, 9) if item.away else "–")
 
 
 def _in(item: Item, kind: str) -> list[Kept]:
     return [kept for kept in item.proven if kept.receipt.destination.startswith(f"{kind}:")]
+
+
+def _held(item: Item) -> str:
+    """A copy in a folder, here or on another machine."""
+    return "yes" if _in(item, "folder") else "by ssh" if _in(item, "ssh") else ""
 
 
 def _hub(item: Item) -> str:

@@ -82,7 +82,7 @@ class CheckpointVerbs(Screen[None]):
         waiting = [i for i in there if not i.proven]
         told = [Content(f"{counted(len(waiting))} without a proven copy, {size(sum(i.bytes for i in waiting))}."),
                 Content("Every byte of the copy is read back and compared; only then it counts."),
-                Content("A place is hub:OWNER/NAME (made private) or a folder."), Content(""),
+                Content("A place is hub:OWNER/NAME (made private), a folder, or ssh:TARGET:/folder."), Content(""),
                 Content.styled("same as  llmconsole ckpt backup --to PLACE" + (f" --run {clean_line(run, 60)}" if run
                                else ""), "$foreground-muted")]
         sheet = PlaceSheet("Back up now?", told, "to:", [("backup", "Back up")], self.place().where)

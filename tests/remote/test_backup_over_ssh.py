@@ -87,7 +87,8 @@ def test_another_machine_s_folder_is_a_place_too(box: Any, far_base: Path, tmp_p
     assert keeper.back_up(origin, str(far_base), nothing, threading.Event()).receipts
     back = HostSource(box.host(), str(copy))
     restore(back, read_manifest(back), tmp_path / "back", nothing, threading.Event())
-    assert (tmp_path / "back/base_checkpoints/d4/model_000300.pt").read_bytes() == (copy / "model_000300.pt").read_bytes()
+    brought = tmp_path / "back/base_checkpoints/d4/model_000300.pt"
+    assert brought.read_bytes() == (copy / "model_000300.pt").read_bytes()
     data = bytearray((copy / "model_000300.pt").read_bytes())
     data[900] ^= 1
     (copy / "model_000300.pt").write_bytes(bytes(data))
