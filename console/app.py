@@ -174,10 +174,13 @@ class Console(Renting, ChatLink):
         return [screen for screen in self.screen_stack if isinstance(screen, ConsoleScreen) and screen.is_mounted]
 
     def _read_machine(self) -> Message:
+        from console.credentials import find as find_credential
         from engine.machine import facts
         from engine.rundir import base_dir
 
-        return MachineRead({**facts(base_dir()), "artifacts": str(base_dir()), "state": str(self.workspace.home.path)})
+        key = find_credential("RUNPOD_API_KEY", self.workspace.home.path)
+        return MachineRead({**facts(base_dir()), "artifacts": str(base_dir()), "state": str(self.workspace.home.path),
+                            "rent_key": key is not None})
 
     def action_read_models(self) -> None:
         """Look at the disk for models; the screens that list them are told."""

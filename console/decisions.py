@@ -135,6 +135,8 @@ class Decisions(App[str]):
     def _action_done(self, message: ActionDone) -> None:
         if message.run is not None:
             self.show_run(message.run)
+        else:
+            self.reader.ask(self.run_in_front, force=True)
         self.notify(clean_line(message.text, 300), markup=False)
 
     @on(ActionRefused)

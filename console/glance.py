@@ -76,6 +76,7 @@ class Rented:
     here: Rental | None = None
     journal: tuple[Entry, ...] = ()
     trouble: str = ""
+    target: str = ""  # where runs go by themselves, '' for what the settings say
 
 
 NOBODY = Rented()
@@ -136,7 +137,7 @@ def rented(workspace: Workspace, run_id: str | None) -> Rented:
     alive = tuple(rentals.book.unsettled())
     here = rentals.book.of_run(run_id) if run_id else None
     journal = tuple(rentals.book.journal(here.id, JOURNAL)) if here else ()
-    return Rented(rentals.money(), alive, here, journal, rentals.trouble)
+    return Rented(rentals.money(), alive, here, journal, rentals.trouble, workspace.hosts.targets.default)
 
 
 def detail(workspace: Workspace, run: Run, state: RunState) -> RunDetail:

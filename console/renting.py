@@ -50,7 +50,7 @@ class Renting(Decisions):
             line = Content.assemble(("* " if target.name == chosen else "  "), (f"{target.title:<20}", "bold"),
                                     f"{clean_line(target.address, 34):<36}", (facts, "$foreground-muted"), "  ",
                                     (clean_line(state, 80), "$text-warning"))
-            found.append(Choice(target.name, line, f"{target.name} {target.address} {facts}"))
+            found.append(Choice(target.name, line, f"{target.name} {target.title} {target.address} {facts}"))
         for name in RENTED:
             line = Content.assemble(("* " if name == chosen else "  "), (f"{name:<20}", "bold"),
                                     ("rent a machine for each run; asks for a budget first", "$foreground-muted"))

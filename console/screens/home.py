@@ -16,6 +16,7 @@ from textual.widgets.option_list import Option
 from console.glance import Glance, RunRow
 from console.messages import MachineRead
 from console.screens.base import ConsoleScreen
+from console.targets import LOCAL, RENTED
 from console.text import clean_line
 from console.widgets.numbers import ago, clock
 from console.widgets.pane import Titled
@@ -42,7 +43,8 @@ class HomeScreen(ConsoleScreen):
     HELP = "Start here: the first row trains a small model on this machine; no account, no GPU, no download needed."
     BINDINGS: ClassVar = [
         Binding("enter", "open", "choose", id="home.open", tooltip="Do what the marked row says", priority=False),
-        Binding("s", "app.start_new", "start tiny", id="home.start", tooltip="Train the recipe tiny here; asks once"),
+        Binding("s", "app.start_new", "start", id="home.start", tooltip="Train the chosen recipe; asks first"),
+        Binding("t", "app.choose_target", "target", id="home.target", tooltip="Where runs go; add or rent a machine"),
         Binding("r", "app.choose_run", "runs", id="home.runs", tooltip="Choose a run to look at"),
     ]
 
@@ -69,6 +71,8 @@ class HomeScreen(ConsoleScreen):
     @on(MachineRead)
     def _machine_read(self, message: MachineRead) -> None:
         self._facts(message.facts)
+        if (glance := self.console_app.glance) is not None:
+            self.show(glance)
 
     def _facts(self, facts: dict[str, Any]) -> None:
         pane = self.query_one("#facts", TextPane)
@@ -91,9 +95,11 @@ class HomeScreen(ConsoleScreen):
         self.query_one("#advice", Static).update(Content(_advice(glance)))
 
     def _options(self, glance: Glance) -> list[Option]:
+        run = self.console_app.settings.run
         options = [
-            Option(_row("Train a tiny model, here", "s", "every stage of the real thing, in some minutes"), id="start"),
+            Option(_start_row(run.recipe, glance.rented.target or run.target), id="start"),
             Option(_row("Chat with a model", "5", _CHAT if glance.runs else _NO_CHAT), id="chat"),
+            Option(_row("Use another machine", "t", self._elsewhere()), id="target"),
         ]
         options.insert(1, Option("", disabled=True, id="gap-1"))
         if glance.runs:
@@ -102,6 +108,11 @@ class HomeScreen(ConsoleScreen):
         now = time.time()
         return options + [Option(_run_row(row, now), id=f"run:{row.run.id}") for row in glance.runs]
 
+    def _elsewhere(self) -> str:
+        key = self.console_app.machine.get("rent_key")
+        rent = "or rent 8×H100 at RunPod" + ("" if key else " (needs its key: llmconsole config set-secret)")
+        return f"one that ssh reaches, {rent}"
+
     @on(OptionList.OptionSelected)
     def _chosen(self, event: OptionList.OptionSelected) -> None:
         chosen = event.option.id or ""
@@ -109,11 +120,22 @@ class HomeScreen(ConsoleScreen):
             self.console_app.action_start_new()
         elif chosen == "chat":
             self.app.switch_mode("chat")
+        elif chosen == "target":
+            self.console_app.action_choose_target()
         elif chosen.startswith("run:"):
             self.console_app.show_run(chosen[4:])
 
     def action_open(self) -> None:
         self.query_one("#choices", Choices).action_select()
+
+
+def _start_row(recipe: str, target: str) -> Content:
+    if target in RENTED:
+        return _row(f"Rent a machine and train {recipe}", "s", "shows offers and prices and asks for a budget first")
+    if target != LOCAL:
+        return _row(f"Train {recipe} on {clean_line(target, 30)}", "s", "every stage there; followed here")
+    what = "a tiny model" if recipe == "tiny" else clean_line(recipe, 30)
+    return _row(f"Train {what}, here", "s", "every stage of the real thing, in some minutes")
 
 
 def _row(title: str, key: str, what: str) -> Content:
