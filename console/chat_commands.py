@@ -114,6 +114,18 @@ def _number(name: str, text: str, low: float, high: float, whole: bool, now: obj
     return value
 
 
+def hint(line: str) -> str:
+    """What a line that begins with a slash could become: the commands that fit, or what the one it is takes."""
+    if not line.startswith("/") or line.startswith("//") or "\n" in line:
+        return ""
+    name, blank, _ = line[1:].partition(" ")
+    if blank or name in COMMANDS:
+        usage, what = COMMANDS.get(_ALIASES.get(name, name), ("", "no command; /help lists them"))
+        return f"/{name} {usage} · {what}".replace("  ", " ")
+    fitting = [f"/{known}" for known in COMMANDS if known.startswith(name)]
+    return "  ".join(fitting) or "no command; /help lists them"
+
+
 def help_text() -> str:
     """Every command with what it does."""
     return "\n".join(f"/{name + ' ' + usage:<16} {what}" for name, (usage, what) in COMMANDS.items())

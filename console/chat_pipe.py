@@ -57,7 +57,12 @@ class ChatPipe:
     def events(self) -> Iterator[dict[str, Any]]:
         """What the process says. Raises ConsoleError when it ends."""
         for raw in self._process.stdout:
-            yield json.loads(raw)
+            try:
+                event = json.loads(raw)
+            except ValueError:  # what a login shell over there says is not for us
+                continue
+            if isinstance(event, dict):
+                yield event
         raise self._ended()
 
     def wait_for(self, kind: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from textual.content import Content
 from textual.timer import Timer
 from textual.widgets import Static
 
-from console.chat_commands import message_of
+from console.chat_commands import hint, message_of
 from console.chat_session import ChatSession
 from console.glance import Glance
 from console.messages import ChatDied, ChatSaid, ModelsRead
@@ -211,6 +211,10 @@ class ChatScreen(ChatVerbs):
             self.query_one("#prompt", Prompt).give_back(event.text)
             told = _NO_MODEL if self.session.chosen is None else "An answer is being written; esc stops it."
             self.notify(told, severity="warning", markup=False)
+
+    @on(Prompt.Changed)
+    def _written(self, event: Prompt.Changed) -> None:
+        self.query_one("#prompt", Prompt).show_hint(hint(event.text_area.text))
 
     @on(Prompt.EditLast)
     def _edit_last(self) -> None:

@@ -39,7 +39,11 @@ class Prompt(Titled, TextArea):
 
     def __init__(self, *, id: str) -> None:
         super().__init__(id=id, soft_wrap=True, show_line_numbers=False, highlight_cursor_line=False)
-        self.set_title("message", "enter sends · ctrl+j new line")
+        self.show_hint("")
+
+    def show_hint(self, hint: str) -> None:
+        """What the words so far could become; without one, how to send them."""
+        self.set_title("command" if hint else "message", hint or "enter sends · ctrl+j new line")
 
     # These bindings have priority, so they arrive before letters that were typed or pasted faster than they are drawn:
     # each takes its place behind them.

@@ -33,6 +33,12 @@ class FairQueue:
         with self._condition:
             self._free += change
 
+    def has_room(self, count: int) -> bool:
+        """Whether `put` of so many would succeed now."""
+        with self._condition:
+            self._drop_cancelled()
+            return self._count + count <= self._limit + self._free
+
     def put(self, answers: list[Answer]) -> None:
         """Queue all or none. Raises QueueFull."""
         with self._condition:

@@ -14,7 +14,7 @@ from typing import Any
 from engine.serving.errors import ApiError
 from engine.settings.serving import Serve
 
-MAX_MESSAGES, MAX_CHOICES, MAX_STOPS, MAX_STOP_CHARS, MAX_TOKENS = 500, 8, 4, 64, 4096
+MAX_MESSAGES, MAX_CHARS, MAX_CHOICES, MAX_STOPS, MAX_STOP_CHARS, MAX_TOKENS = 500, 64_000, 8, 4, 64, 4096
 _SEEDS = 2**63
 
 # Fields that change what is said, with the values that ask for nothing.
@@ -88,6 +88,9 @@ def _messages(row: Mapping[str, Any]) -> list[dict[str, Any]]:
     if len(given) > MAX_MESSAGES:
         raise _wrong("messages", f"at most {MAX_MESSAGES} per request")
     messages = [_message(f"messages[{place}]", message) for place, message in enumerate(given)]
+    if sum(len(message["content"]) for message in messages) > MAX_CHARS:
+        raise ApiError(400, f"messages: at most {MAX_CHARS:,} characters in total", param="messages",
+                       code="context_length_exceeded")
     if messages[-1]["role"] != "user":
         raise _wrong(f"messages[{len(given) - 1}].role", "the last message must be the user's")
     return messages

@@ -18,7 +18,7 @@ from types import FrameType
 import uvicorn
 
 from engine.catalog import ModelInfo, find, list_models
-from engine.config import ConfigError, from_argv
+from engine.config import ConfigError, from_argv, options
 from engine.context import StageError
 from engine.rundir import base_dir
 from engine.settings.serving import Serve
@@ -29,6 +29,9 @@ _GRACE_S = 10  # answers under way may finish for so long after SIGTERM
 
 def main(argv: Sequence[str]) -> int:
     """Serve until SIGTERM or ctrl-c. Raises ConfigError for settings that cannot be used."""
+    if any(word in ("-h", "--help") for word in argv):
+        print("\n".join(f"  {o.flag:<16}{o.help} [{o.default or 'none'}]" for o in options(Serve).values()))
+        return 0
     settings = from_argv(Serve, argv)
     token = read_token(settings)
     if token is None and not is_loopback(settings.host):

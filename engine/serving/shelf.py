@@ -59,6 +59,8 @@ class Served:
         self.used = time.monotonic()
         self.asking += 1
         try:
+            if not self.queue.has_room(len(samplings)):
+                raise QueueFull  # before any work is put into it
             prompt = await asyncio.to_thread(fit_prompt, self.chat.tokenizer, messages, self.chat.context, max_tokens)
             answers = [Answer(Question(prompt, s, max_tokens, stops, literal), client) for s in samplings]
             self.queue.put(answers)

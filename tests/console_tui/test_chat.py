@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from textual import events
 
+from console.chat_commands import hint
 from console.chat_session import ChatSession
 from console.chat_store import ChatStore, export_line
 from console.conversation import Conversation
@@ -338,3 +339,20 @@ def test_export_is_what_custom_data_reads() -> None:
     line = export_line([{"role": "user", "content": "q"}, {"role": "assistant", "content": tool},
                         {"role": "user", "content": "open"}], "Be brief.")
     assert json.loads(line) == [{"role": "user", "content": "Be brief.\n\nq"}, {"role": "assistant", "content": "two"}]
+
+
+async def test_a_slash_shows_what_can_follow(drive: Any, trained: Any) -> None:
+    async with drive((140, 36)) as driver:
+        await driver.press("5")
+        await driver.sees("is ready to talk")
+        await driver.write("/s")
+        await driver.sees("/system  /seed  /save")
+        await driver.write("eed 3")
+        await driver.sees("/seed [N] · the same seed")
+        await driver.press("enter")
+        await driver.sees("enter sends")
+
+
+def test_hints() -> None:
+    assert hint("hello") == hint("//x") == "" and hint("/zz").startswith("no command")
+    assert hint("/new") == "/new · begin another chat" and hint("/mod") == "/model"

@@ -117,6 +117,8 @@ def test_models(client: openai.OpenAI) -> None:
     ({"messages": [{"role": "user", "content": "  "}]}, openai.BadRequestError, "messages[0].content"),
     ({"messages": [*HELLO, {"role": "assistant", "content": "x"}]}, openai.BadRequestError, "messages[1].role"),
     ({"messages": HELLO * 2}, openai.BadRequestError, "messages"),
+    ({"messages": [{"role": "user", "content": "x" * 64_001}]}, openai.BadRequestError, "messages"),
+    ({"messages": [{"role": "user", "content": "x" * 900}]}, openai.BadRequestError, "messages"),
     ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
      openai.BadRequestError, "messages[0].content"),
 ])
