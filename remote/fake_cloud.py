@@ -305,7 +305,9 @@ class FakeCloud:
                 last = life.log[-1].number if life.log else last
                 if not rows:
                     self.changed.wait(0.2)
-            yield from rows or [None]
+            if not rows:
+                yield None
+            yield from rows
 
 
 def pod_json(cloud: FakeCloud, life: Life) -> dict[str, Any]:
@@ -369,7 +371,7 @@ def bill(cloud: FakeCloud, query: Mapping[str, str]) -> dict[str, Any]:
         raise Refused(422, "Request validation failed.", ["bucketSize: only hour and day are kept here"])
     end = (int(cloud.clock()) // size + 1) * size
     start = end - size * int(query.get("lastN", "30"))
-    records = []
+    records: list[dict[str, Any]] = []
     for life in list(cloud.lives.values()):
         if query.get("podId") not in (None, life.id):
             continue

@@ -156,7 +156,7 @@ class _Server(paramiko.ServerInterface):  # type: ignore[misc]
         assert process.stdin and process.stdout and process.stderr
         threading.Thread(target=_pump, args=(channel.recv, _writer(process.stdin), process.stdin.close),
                          daemon=True).start()
-        outs = [threading.Thread(target=_pump, args=(pipe.read1, send, pipe.close), daemon=True)
+        outs = [threading.Thread(target=_pump, args=(_reader(pipe), send, pipe.close), daemon=True)
                 for pipe, send in ((process.stdout, channel.sendall), (process.stderr, channel.sendall_stderr))]
         for each in outs:
             each.start()
@@ -189,6 +189,10 @@ def _pump(read: Callable[[int], bytes], write: Callable[[bytes], Any], end: Call
             write(data)
     with contextlib.suppress(OSError, EOFError, ValueError):
         end()
+
+
+def _reader(pipe: IO[bytes]) -> Callable[[int], bytes]:
+    return lambda n: os.read(pipe.fileno(), n)
 
 
 def _writer(pipe: IO[bytes]) -> Callable[[bytes], None]:

@@ -118,7 +118,8 @@ class Session:
 
     def collect(self, deadline: float) -> tuple[int, bytes, bytes]:
         """(exit code, stdout, stderr) of a command that takes no more input."""
-        out, err = [self._early], []
+        out: list[bytes] = [self._early]
+        err: list[bytes] = []
         self._early = b""
         ends = [False, False]
         while not all(ends):
