@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 
 _CONVERT_S = 3600.0
 _TRANSFORMERS = "config.json"
-_TAKEN = re.compile(r"(?:.*/)?(?:config\.json|generation_config\.json|tokenizer\.json|tokenizer\.pkl|[^/]*\.safetensors"
-                    r"|model\.safetensors\.index\.json|nanochat/(?:meta\.json|tokenizer\.pkl|token_bytes\.pt))")
+_TAKEN = re.compile(r"config\.json|generation_config\.json|tokenizer\.json|tokenizer\.pkl|[\w-]+\.safetensors"
+                    r"|model-[0-9]+-of-[0-9]+\.safetensors|model\.safetensors\.index\.json"
+                    r"|nanochat/(?:meta\.json|tokenizer\.pkl|token_bytes\.pt|padding\.safetensors)")
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ def _fetch(source: Source, work: Path, progress: Progress, stop: threading.Event
     from remote.safekeeping import CheckpointId
 
     for entry in source.files():
-        if not _TAKEN.fullmatch(entry.path) or entry.path.count("/") > 1:
+        if not _TAKEN.fullmatch(entry.path):
             continue
         file = stored_of(source, entry)
         meter = Meter(progress, CheckpointId(source.name, 0), entry.path, "receive", file.bytes)

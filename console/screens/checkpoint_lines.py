@@ -23,7 +23,7 @@ MUTED = "$foreground-muted"
 def header(narrow: bool) -> str:
     """The names of the columns, over `row`."""
     if narrow:
-        return f"  {'run':<18}{'from':<5}{'step':>8}{'val bpb':>9}  {'where':<10}verified"
+        return f"  {'run':<18}{'from':<5}{'step':>8}{'val bpb':>9}  {'where':<16}verified"
     return (f"  {'run':<22}{'from':<5}{'step':>8}{'val bpb':>9}{'size':>10}  {'here':<7}{'target':<10}{'Hub':<9}"
             f"{'folder':<8}{'verified':<15}age")
 
@@ -35,7 +35,7 @@ def row(item: Item, now: float, narrow: bool) -> Content:
     head = f"  {run:<{18 if narrow else 22}}{name.stage:<5}{grouped(name.step):>8}{short(item.val_bpb, 4):>9}"
     word, colour = verdict(item)
     if narrow:
-        return Content.assemble(f"{head}  {_where(item):<10}", (word, colour))
+        return Content.assemble(f"{head}  {_where(item):<16}", (word, colour))
     there = clean_line(item.away.target, 9) if item.away else "–"
     cells = (f"{head}{size(item.bytes):>10}  {'yes' if item.here else '–':<7}{there:<10}"
              f"{_hub(item):<9}{_held(item) or '–':<8}")
@@ -60,7 +60,7 @@ def verdict(item: Item) -> tuple[str, str]:
 def _where(item: Item) -> str:
     words = [word for word, there in (("here", item.here), ("hub", _in(item, "hub")), ("folder", _held(item)))
              if there]
-    return "+".join(words)[:9] or (clean_line(item.away.target, 9) if item.away else "–")
+    return "+".join(words) or (clean_line(item.away.target, 9) if item.away else "–")
 
 
 def _in(item: Item, kind: str) -> list[Kept]:
@@ -129,13 +129,13 @@ def _moving(transfer: Transfer, width: int) -> Content:
 
 def details(item: Item) -> list[str]:
     """Everything about one checkpoint, a line each."""
-    lines = [f"size       {size(item.bytes)}"]
+    lines = [f"size: {size(item.bytes)}"]
     if item.here is not None:
-        lines += [f"folder     {item.here.folder}", f"processes  {item.here.world_size} saved its optimizer state",
-                  f"problem    {item.here.problem or 'none'}"]
+        lines += [f"folder: {item.here.folder}", f"optimizer state of {item.here.world_size} processes",
+                  f"problem: {item.here.problem or 'none'}"]
     for kept in item.copies:
         state = f"WRONG: {kept.withdrawn}" if kept.withdrawn else "every byte was read back" if kept.stands else "?"
-        lines += [f"copy       {kept.receipt.location}", f"           {state}, {ago(kept.receipt.proven_at)}"]
+        lines += [f"copy: {kept.receipt.location}", f"  {state}, {ago(kept.receipt.proven_at)}"]
     return lines or ["nothing is known of it"]
 
 

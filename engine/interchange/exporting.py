@@ -13,7 +13,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from engine.context import StageError
 from engine.interchange import transformers_format as theirs
 from engine.interchange.chat_template import CHAT_TEMPLATE
 from engine.interchange.model_card import card
-from engine.model.config import UnsupportedArchitecture, config_from_meta
+from engine.model.config import GPTConfig, UnsupportedArchitecture, config_from_meta
 from engine.rundir import write_atomic
 from engine.tokenizer.bpe import Tokenizer
 from engine.tokenizer.huggingface import JSON, read_json, write_json
@@ -126,12 +126,14 @@ def import_folder(origin: Path, base: Path, source: str | None = None, tag: str 
     state = theirs.from_transformers(_tensors(origin))
     theirs.to_transformers(state, config, None)  # as many tensors as it must have, of the classic architecture
     meta = beside.get("meta") or {"model_config": config.to_dict()}
-    if config_from_meta(meta["model_config"]).vocab_size != config.vocab_size:
-        raise StageError(f"{origin}: config.json and {BESIDE}/meta.json are of different models", "", "format")
+    _require_same(origin, meta, config)
     source = source or str(beside.get("source") or "sft")
     if source not in DIRECTORIES:
         raise StageError(f"{source!r} is no stage of a model", f"there are: {', '.join(DIRECTORIES)}", "format")
-    step = int(beside.get("step") or 0)
+    told = beside.get("step", 0)
+    step = told if isinstance(told, int) else -1
+    if not 0 <= step < 10**9:
+        raise StageError(f"{origin}: {BESIDE}/meta.json names no step", "", "format")
     folder = base / DIRECTORIES[source] / (tag or _plain(beside.get("tag")) or f"d{config.n_layer}")
     if (folder / f"model_{step:06d}.pt").exists():
         raise StageError(f"{folder} has a checkpoint of step {step} already; nothing is overwritten",
@@ -140,6 +142,16 @@ def import_folder(origin: Path, base: Path, source: str | None = None, tag: str 
     checkpoint.save_checkpoint(folder, step, source=source, model=_padded(state, origin), meta=meta,
                                tokenizer_sha256=read_vocabulary(base / "tokenizer").sha256())
     return Imported(folder, source, step)
+
+
+def _require_same(origin: Path, meta: Any, config: GPTConfig) -> None:
+    """The meta file that came along is that of this model. Raises StageError."""
+    try:
+        recorded = config_from_meta(meta["model_config"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise StageError(f"{origin}: {BESIDE}/meta.json is damaged: {error}", "", "format") from error
+    if replace(recorded, window_pattern=None) != config:
+        raise StageError(f"{origin}: config.json and {BESIDE}/meta.json are of different models", "", "format")
 
 
 def _padded(state: dict[str, torch.Tensor], origin: Path) -> dict[str, torch.Tensor]:

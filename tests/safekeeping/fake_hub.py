@@ -189,9 +189,10 @@ class _Handler(BaseHTTPRequestHandler):
         size = int(self.headers.get("Content-Length") or 0)
         self.fake.log.append((self.route, self.command, self.path, size))
         try:
-            self._answer()
-        except Reply as reply:
-            self._write(reply)
+            try:
+                self._answer()
+            except Reply as reply:
+                self._write(reply)
         except (BrokenPipeError, ConnectionError):
             self.close_connection = True
 

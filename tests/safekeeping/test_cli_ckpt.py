@@ -153,3 +153,42 @@ def test_a_folder_of_another_person(verb: Verb, tmp_path: Path) -> None:
     assert code == 0 and told["checkpoints"][0]["stage"] == "mid"
     write(tmp_path / "empty" / "x.txt", b"x")
     assert verb("ckpt", "import", str(tmp_path / "empty"))[0] == 8
+
+
+def test_a_repository_in_transformers_format(verb: Verb, hub_at_hand: FakeHub, kept_base: Path,
+                                             monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fetched by name and nothing else, then handed to the engine."""
+    from console import importing
+
+    files = {"config.json": b'{"model_type": "nanochat"}', "model.safetensors": b"\0weights", "tokenizer.json": b"{}",
+             "../outside/config.json": b"{}", "nanochat/../../evil/meta.json": b"{}", "training_args.bin": b"\0pickle"}
+    hub_at_hand.add_repo("them/hf", files=files)
+    seen: list[list[str]] = []
+
+    def engine(words: list[str]) -> dict[str, Any]:
+        work = Path(words[words.index("--from") + 1])
+        seen.append(sorted(p.relative_to(work).as_posix() for p in work.rglob("*") if p.is_file()))
+        folder = Path(words[words.index("--base") + 1]) / "chatsft_checkpoints" / "d2"
+        write(folder / "model_000007.pt", b"converted")
+        return {"folder": str(folder), "source": "sft", "step": 7}
+
+    monkeypatch.setattr(importing, "_engine", engine)
+    code, told = verb("model", "pull", "them/hf", "--as", "hf")
+    assert code == 0 and told["checkpoints"][0]["step"] == 7
+    assert seen == [["config.json", "model.safetensors", "tokenizer.json"]]
+    assert not list(kept_base.rglob("evil*")) and not list(kept_base.rglob("outside*"))
+    assert not list(kept_base.rglob("model.safetensors"))
+
+
+def test_the_engine_says_why_a_model_cannot_be_converted(verb: Verb, hub_at_hand: FakeHub) -> None:
+    hub_at_hand.add_repo("them/llama", files={"config.json": b'{"model_type": "llama"}', "model.safetensors": b"\0"})
+    assert verb("ckpt", "import", "them/llama")[0] == 1
+
+
+def test_model_rm_asks_for_the_name(verb: Verb, kept_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("click.prompt", lambda *a, **k: "something else")
+    assert verb("model", "rm", "base/d4@300")[0] == 5 and list(kept_base.rglob("model_000300.pt"))
+    monkeypatch.setattr("click.prompt", lambda *a, **k: "base/d4@300")
+    code, told = verb("model", "rm", "base/d4@300")
+    assert code == 0 and told["last_copy"] and not list(kept_base.rglob("*_000300*"))
+    assert verb("model", "rm", "no such")[0] == 2
