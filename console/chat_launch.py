@@ -9,9 +9,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import IO, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from console.targets import LOCAL
+
+if TYPE_CHECKING:
+    from console.hosts import Hosts
 
 CHAT = ("-m", "engine", "chat", "--json")
 _PATIENCE_S = 2.0
@@ -68,16 +71,18 @@ def launch_here() -> ChatProcess:
     return ProcessHere([sys.executable, *CHAT])
 
 
-def launcher(target: str = LOCAL) -> Launch:
+def launcher(target: str = LOCAL, hosts: Hosts | None = None) -> Launch:
     """Starts the process on that target. Raises NotFound now, HostUnreachable when it is called."""
     if target == LOCAL:
         return launch_here
-    from console.errors import ConsoleError
-    from console.hosts import Hosts
+    if hosts is None:
+        from console.hosts import Hosts
 
-    hosts = Hosts()
+        hosts = Hosts()
     there = hosts.target(target)
     if not there.python:
+        from console.errors import ConsoleError
+
         raise ConsoleError(f"{target} is not prepared yet", f"llmconsole target up {target}")
 
     def launch() -> ChatProcess:

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from textual.app import App
 
+from console.errors import ConsoleError
 from console.messages import ChatDied, ChatSaid
+from console.targets import LOCAL
 from remote.errors import RemoteError
 
 if TYPE_CHECKING:
     from console.chat_client import ChatClient
     from console.chat_launch import Launch
+    from console.workspace import Workspace
 
 
 class ChatLink(App[str]):
@@ -21,30 +24,43 @@ class ChatLink(App[str]):
     Side 0 is the chat's own worker, side 1 that of the model beside it.
     """
 
+    workspace: Workspace
     chat_argv: Sequence[str] | None = None
 
     def __init__(self) -> None:
         super().__init__()
         self._chat_clients: dict[int, ChatClient] = {}
+        self._chat_targets: dict[int, str] = {}
 
-    def chat_start(self, side: int = 0) -> None:
-        """Start a chat worker; it says `ready`, or ChatDied comes."""
+    def chat_start(self, side: int = 0, target: str = LOCAL) -> None:
+        """Start a chat worker on a target, in the place of one elsewhere; it says `ready`, or ChatDied comes."""
         from console.chat_client import ChatClient
 
-        if side not in self._chat_clients:
+        old = self._chat_clients.get(side)
+        if old is None or self._chat_targets[side] != target:
+            try:
+                launch = self._launch(target)
+            except ConsoleError as error:
+                self.post_message(ChatDied(f"{error}; {error.next}", side))
+                return
             self._chat_clients[side] = ChatClient(
                 lambda event: self.post_message(ChatSaid(event, side)),
-                lambda detail: self.post_message(ChatDied(detail, side)), self._launch())
-        starting = self._start(self._chat_clients[side], side)
+                lambda detail: self.post_message(ChatDied(detail, side)), launch)
+            self._chat_targets[side] = target
+        starting = self._start(self._chat_clients[side], side, None if old is self._chat_clients[side] else old)
         self.run_worker(starting, group="chat", name="chat worker", exit_on_error=False)
 
-    def _launch(self) -> Launch:
-        from console.chat_launch import ProcessHere, launch_here
+    def _launch(self, target: str) -> Launch:
+        from console.chat_launch import ProcessHere, launcher
 
         argv = self.chat_argv
-        return launch_here if argv is None else lambda: ProcessHere(argv)
+        if argv is not None and target == LOCAL:
+            return lambda: ProcessHere(argv)
+        return launcher(target, self.workspace.hosts)
 
-    async def _start(self, client: ChatClient, side: int) -> None:
+    async def _start(self, client: ChatClient, side: int, old: ChatClient | None) -> None:
+        if old is not None:
+            await old.kill()
         try:
             await client.start()
         except (OSError, RemoteError) as error:

@@ -10,7 +10,9 @@ from typing import Any
 
 from console.chat_commands import Taste
 from console.conversation import Conversation
+from console.model_choice import models_of
 from console.settings import ChatSettings
+from console.targets import LOCAL
 from engine.catalog import ModelInfo, default_model
 
 Operation = dict[str, Any]
@@ -19,7 +21,7 @@ Operation = dict[str, Any]
 class ChatSession:
     """`start` starts the worker's process, `send` gives it one operation (see `engine.inference.chat_worker`).
 
-    `doing` is what the worker is at: "" (no process), "starting", "loading" or "ready".
+    `doing` is what the worker is at: "" (no process), "starting", "looking" (for models), "loading" or "ready".
     """
 
     def __init__(self, settings: ChatSettings, start: Callable[[], object],
@@ -31,14 +33,24 @@ class ChatSession:
         self.chosen: ModelInfo | None = None
         self.loaded: Mapping[str, Any] = {}
         self.doing = ""
+        self.target = LOCAL
         self._wanted: str | None = None  # a ref that was asked for before the list of models was read
         self._picked = False  # by the person, so a newer model does not replace it
         self._waiting = False  # a question waits for its model
 
     # models
 
-    def know(self, models: Sequence[ModelInfo]) -> None:
-        """The models there are now; without a chat under way the newest, most trained one is taken."""
+    def move(self, target: str) -> None:
+        """Talk to models of another machine: ask it which it has."""
+        self.stop()
+        self.target, self.models, self._picked, self._wanted = target, (), False, None
+        self.chosen, self.loaded, self.doing = None, {}, "looking"
+        self._start_worker()
+
+    def know(self, models: Sequence[ModelInfo], target: str = LOCAL) -> None:
+        """A machine's models now; without a chat under way the newest, most trained one is taken."""
+        if target != self.target:
+            return
         self.models = tuple(models)
         if self._wanted is not None:
             self.use(self._wanted)
@@ -78,8 +90,13 @@ class ChatSession:
     def hear(self, event: Mapping[str, Any]) -> str:
         """Take in one protocol line; a sentence for the person when there is no answer to show it in."""
         kind = event.get("event")
-        if kind == "ready":
+        if kind == "ready" and self.doing == "looking":
+            self._send({"op": "models"})
+        elif kind == "ready":
             self._load()
+        elif kind == "models":
+            self.doing = "ready"
+            self.know(models_of(event), self.target)
         elif kind == "loaded":
             model = event.get("model")
             self.doing, self.loaded = "ready", model if isinstance(model, Mapping) else {}
@@ -97,11 +114,15 @@ class ChatSession:
         self.conversation.fail("load", text, way_out or "ctrl+o chooses another model")
         return ""
 
-    def died(self, detail: str) -> None:
-        """The worker is gone; the next question starts another."""
+    def died(self, detail: str) -> str:
+        """The worker is gone; the next question starts another. A sentence when there is no answer to show it in."""
+        looking = self.doing == "looking"
         self.doing, self.loaded, self._waiting = "", {}, False
         last = detail.splitlines()[-1] if detail else "no reason given"
+        if looking:
+            return f"No models from {self.target}: {last}"
         self.conversation.fail("worker", f"The model's process ended: {last}", "ctrl+r asks again, with a new one")
+        return ""
 
     # asking
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -46,13 +46,19 @@ def choose(wanted: str | None, source: str | None = None, tag: str | None = None
 
 def models_there(pipe: ChatPipe) -> list[ModelInfo]:
     """The models on the machine at the other end of the pipe. Raises NotFound when it has none."""
+    pipe.send(op="models")
+    models = models_of(pipe.wait_for("models"))
+    if not models:
+        raise NotFound("that machine has no model yet", "llmconsole run start RECIPE --target NAME trains one there")
+    return models
+
+
+def models_of(event: Mapping[str, Any]) -> list[ModelInfo]:
+    """The models that a worker told of."""
     from engine.catalog import ModelInfo
 
-    pipe.send(op="models")
-    rows = pipe.wait_for("models")["models"]
     same = ("ref", "name", "source", "tag", "step", "bytes", "n_params", "created", "val_bpb", "run_id", "problem")
-    if not rows:
-        raise NotFound("that machine has no model yet", "llmconsole run start RECIPE --target NAME trains one there")
+    rows = event.get("models") or []
     return [ModelInfo(**{name: row[name] for name in same}, path=Path(row["path"]),
                       tokenizer_dir=Path(row["tokenizer"]), config=None, verified=False) for row in rows]
 

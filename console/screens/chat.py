@@ -22,6 +22,7 @@ from console.chat_session import ChatSession
 from console.glance import Glance
 from console.messages import ChatDied, ChatSaid, ModelsRead
 from console.screens.chat_verbs import ChatVerbs
+from console.targets import LOCAL
 from console.text import clean_line
 from console.widgets.chat_pane import ChatPane
 from console.widgets.chat_stats import stat_line, stat_lines
@@ -80,7 +81,8 @@ class ChatScreen(ChatVerbs):
 
     def _session(self, side: int) -> ChatSession:
         app = self.console_app
-        return ChatSession(app.settings.chat, lambda: app.chat_start(side), lambda op: app.chat_send(op, side))
+        return ChatSession(app.settings.chat, lambda: app.chat_start(side, self._sessions[side].target),
+                           lambda op: app.chat_send(op, side))
 
     def on_mount(self) -> None:
         super().on_mount()
@@ -120,12 +122,15 @@ class ChatScreen(ChatVerbs):
         if message.side < len(self._sessions):
             if trouble := self._sessions[message.side].hear(message.event):
                 self.notify(clean_line(trouble, 400), severity="error", markup=False)
+            if message.event.get("event") == "models" and message.side == 0 and self.session.target != LOCAL:
+                self.action_pick()
             self._touch(message.side)
 
     @on(ChatDied)
     def _died(self, message: ChatDied) -> None:
         if message.side < len(self._sessions):
-            self._sessions[message.side].died(message.detail)
+            if trouble := self._sessions[message.side].died(message.detail):
+                self.notify(clean_line(trouble, 400), severity="error", markup=False)
             self._touch(message.side)
 
     # drawing
@@ -176,7 +181,8 @@ class ChatScreen(ChatVerbs):
             if self._second is None:
                 self._second = self._session(1)
                 self.query_one("#panes").mount(ChatPane(self._second, id="beside"))
-            self._second.know(self.session.models)
+            self._second.target = self.session.target
+            self._second.know(self.session.models, self.session.target)
             self._second.use(ref)
         self.set_class(self._second is not None, "comparing")
         self.call_after_refresh(self._frames)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from pathlib import Path
@@ -17,6 +18,7 @@ from console.paths import Home
 from console.screens.base import ConsoleScreen
 from console.screens.chat_models import choices
 from console.screens.picker import Choice, Picker
+from console.targets import LOCAL
 from console.text import clean_line
 from console.widgets.numbers import ago
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from console.chat_session import ChatSession
     from engine.catalog import ModelInfo
 
+_MACHINE = "machine:"  # no ref of a model begins so: they hold no colon
 _NO_MODEL = "no model here yet; press 1 and enter to train one"
 
 
@@ -208,15 +211,38 @@ class ChatVerbs(ConsoleScreen):
     # models
 
     def action_pick(self) -> None:
-        self._picker("Choose a model", lambda ref: self.use(ref) if ref else None)
+        """Choose among the models of the machine that the chat is on, or another machine."""
+        lines = [*self._choices(), *self._machines()]
+        self.app.push_screen(Picker("Choose a model", lines, _NO_MODEL), self._picked)
+
+    def _picked(self, chosen: str | None) -> None:
+        kind, _, name = (chosen or "").partition(_MACHINE)
+        if chosen and not kind and name:
+            self.compare_with(None)
+            self.session.move(name)
+            self.changed()
+        elif chosen:
+            self.use(chosen)
 
     def action_compare(self) -> None:
-        self._picker("Choose the model beside it", lambda ref: self.compare_with(ref) if ref else None)
+        picker = Picker("Choose the model beside it", self._choices(), _NO_MODEL)
+        self.app.push_screen(picker, lambda ref: self.compare_with(ref) if ref else None)
 
-    def _picker(self, title: str, then: object) -> None:
+    def _choices(self) -> list[Choice]:
         from engine.machine import memory_free
 
-        self.app.push_screen(Picker(title, choices(self.session.models, memory_free()), _NO_MODEL), then)  # type: ignore[arg-type]
+        return choices(self.session.models, memory_free() if self.session.target == LOCAL else math.inf)
+
+    def _machines(self) -> list[Choice]:
+        """The other machines that were added, for their models."""
+        found = []
+        for target in self.console_app.workspace.hosts.targets.all():
+            if target.name != self.session.target:
+                line = Content.assemble((f"models of {clean_line(target.title, 30)} …", "$text-accent"))
+                ready = target.name == LOCAL or bool(target.python)
+                problem = "" if ready else f"not prepared yet: llmconsole target up {target.name}"
+                found.append(Choice(_MACHINE + target.name, line, f"{target.name} machine models", problem))
+        return found
 
     def action_again(self) -> None:
         raise NotImplementedError

@@ -10,10 +10,13 @@ from textual.widgets import Static
 
 from console.chat_session import ChatSession
 from console.screens.chat_models import model_name, welcome
+from console.targets import LOCAL
+from console.text import clean_line
 from console.widgets.pane import Titled
 from console.widgets.turns import Transcript, TurnView
 
-_DOING = {"starting": "starting the model's process …", "loading": "loading the model …"}
+_DOING = {"looking": "looking for models there …", "starting": "starting the model's process …",
+          "loading": "loading the model …"}
 _WRITING, _BELOW = "writing · esc stops", "↓ more below · ctrl+end follows"
 
 
@@ -73,7 +76,8 @@ class ChatPane(Titled, Vertical):
         session, following = self.session, self.transcript.following
         writing = session.conversation.writing is not None
         doing = _DOING.get(session.doing, _WRITING if writing else session.taste.words() if session.chosen else "")
-        self.set_title(model_name(session.chosen) or "chat", doing if following else _BELOW)
+        where = "" if session.target == LOCAL else f" on {clean_line(session.target, 24)}"
+        self.set_title((model_name(session.chosen) or "chat") + where, doing if following else _BELOW)
         empty = self.query_one(".empty", Static)
         empty.display = not session.conversation.turns
         empty.update(welcome(session.chosen) if not session.conversation.turns else Content(""))

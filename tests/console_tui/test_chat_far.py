@@ -1,4 +1,4 @@
-"""`chat --target`: the same pipe over a real SSH server, to a model that lies on the other machine."""
+"""The same pipe over a real SSH server, to a model that lies on the other machine: `chat --target` and the screen."""
 
 from __future__ import annotations
 
@@ -74,3 +74,37 @@ async def test_the_screens_client_hears_it_and_its_end(far: Any) -> None:
             process.kill()
     await until(lambda: died)
     assert not client.alive
+
+
+async def test_the_screen_talks_to_a_model_there(drive: Any, world: Any, far: Any) -> None:
+    world.run(end="finished")
+    async with drive((150, 36)) as driver:
+        await driver.press("5")
+        await driver.sees("tiny-1 sft @100 is ready to talk")
+        await driver.press("ctrl+o")
+        await driver.sees("models of box")
+        await driver.write("box")
+        await driver.press("enter")
+        await driver.sees("looking for models there")
+        await driver.until(lambda: "d1" in driver.text() or "chatsft" in driver.text(), "its models", 30)
+        await driver.press("enter")
+        await driver.sees(" on box", 30)
+        await driver.write("hello")
+        await driver.press("enter")
+        await driver.until(lambda: "Hi\n" in driver.app.screen.session.conversation.turns[-1].text + "\n", "Hi", 30)
+        await driver.press("ctrl+o")
+        await driver.sees("models of this machine")
+
+
+async def test_a_machine_that_does_not_answer_is_told(drive: Any, world: Any, far: Any) -> None:
+    world.run(end="finished")
+    far.process.kill()
+    far.process.wait()
+    async with drive((150, 36)) as driver:
+        await driver.press("5")
+        await driver.sees("is ready to talk")
+        await driver.press("ctrl+o")
+        await driver.sees("models of box")
+        await driver.write("box")
+        await driver.press("enter")
+        await driver.sees("No models from box", 30)
