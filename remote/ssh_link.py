@@ -17,6 +17,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Protocol
 
 import paramiko
@@ -250,11 +251,25 @@ def _log_in(transport: paramiko.Transport, route: Route) -> None:
 
 
 def _keys(route: Route) -> Iterator[tuple[str, Callable[[], paramiko.PKey]]]:
-    """The agent's keys, then the files; a file is read only when its turn comes."""
-    for key in [] if route.only_these_keys else agent_keys():
-        yield f"agent's {key.get_name()}", functools.partial(_itself, key)
+    """The agent's keys, then the files; a file is read only when its turn comes.
+
+    With `only_these_keys` the agent is asked only for keys whose public half lies beside a named file: it may hold one
+    that is locked on disk.
+    """
+    named = {_public_half(path) for path in route.key_files}
+    for key in agent_keys():
+        if not route.only_these_keys or key.get_base64() in named:
+            yield f"agent's {key.get_name()}", functools.partial(_itself, key)
     for path in route.key_files:
         yield str(path), functools.partial(load_key, path)
+
+
+def _public_half(path: Path) -> str:
+    """The base64 text of `<path>.pub`; "" when there is none."""
+    try:
+        return path.with_name(path.name + ".pub").read_text(encoding="ascii").split()[1]
+    except (OSError, ValueError, IndexError):
+        return ""
 
 
 def _itself(key: paramiko.PKey) -> paramiko.PKey:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -80,6 +79,23 @@ def test_a_run_there_is_followed_and_read_here(far_workspace: Workspace, far: Ta
     assert (copied / "events.jsonl").read_bytes() == (Path(plan.path) / "events.jsonl").read_bytes()
 
 
+def test_a_run_of_others_there_is_followed_and_nothing_is_written(far: Target, far_box: Any, wait_until: Wait
+                                                                  ) -> None:
+    from console.attaching import attach
+
+    log = far_box.home / "speedrun.log"
+    log.write_text("Vocab size: 10\n" + "".join(f"step {n:05d}/00200 (1.00%) | loss: 2.5\n" for n in range(200)))
+    with Workspace.open() as workspace:
+        run = attach(workspace, "box", "~/speedrun.log")
+        try:
+            wait_until(lambda: workspace.ingest() >= 0 and
+                       workspace.queries.latest_metrics(run, "04-base_train").get("loss") is not None, seconds=20)
+            assert workspace.queries.latest_metrics(run, "04-base_train")["loss"].step == 199
+        finally:
+            workspace.operator.stop(run)
+    assert [path.name for path in far_box.home.iterdir()] == ["speedrun.log"]
+
+
 def test_stop_and_resume_work_there(far_workspace: Workspace, write_recipe: Any, wait_until: Wait) -> None:
     operator = far_workspace.operator
     run = operator.start(operator.plan(write_recipe(title="sleep:30"), "box"))
@@ -130,7 +146,7 @@ def test_what_is_known_of_targets_is_whole_after_every_change(tmp_path: Path) ->
     targets.put(Target("gpu1", SSH, "me", "gpu1.example.org"))
     targets.use("gpu1")
     assert [t.name for t in Targets(tmp_path / "home").all()] == ["local", "gpu1"] and targets.default == "gpu1"
-    assert os.stat(targets.path).st_mode & 0o077 == 0
+    assert targets.path.stat().st_mode & 0o077 == 0
     with pytest.raises(NotFound, match="no target is called 'gpu2'"):
         targets.find("gpu2")
     targets.remove("gpu1")

@@ -109,6 +109,30 @@ def test_private_keys_are_made_once_and_locked_ones_are_explained(tmp_path: Path
         load_key(tmp_path / "junk")
 
 
+@pytest.mark.skipif(not shutil.which("ssh-agent"), reason="needs OpenSSH's agent")
+def test_a_key_that_is_locked_on_disk_is_taken_from_the_agent(box, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+                                                              ) -> None:  # type: ignore[no-untyped-def]
+    locked, agent = tmp_path / "locked", tmp_path / "agent"
+    shutil.copy(box.key, locked)
+    shutil.copy(box.folder / "id.pub", tmp_path / "locked.pub")
+    process = subprocess.Popen(["ssh-agent", "-D", "-a", str(agent)], stdout=subprocess.DEVNULL)
+    try:
+        until(agent.exists)
+        monkeypatch.setenv("SSH_AUTH_SOCK", str(agent))
+        subprocess.run(["ssh-add", "-q", str(locked)], check=True, stderr=subprocess.DEVNULL)
+        subprocess.run(["ssh-keygen", "-q", "-p", "-P", "", "-N", "secret", "-f", str(locked)], check=True,
+                       stdout=subprocess.DEVNULL)
+        known = KnownHosts(tmp_path / "known_hosts")
+        known.pin("box", box.host_key)
+        route = Route("127.0.0.1", box.port, box.route().user, (locked,), only_these_keys=True)
+        host = SshHost("box", route, KnownKey(known, "box"))
+        assert host.run(["echo", "in"]).out == b"in\n"
+        host.close()
+    finally:
+        process.kill()
+        process.wait()
+
+
 def test_the_users_ssh_config_is_honoured_for_addresses_only(tmp_path: Path) -> None:
     (tmp_path / "config").write_text("Host gpu\n  HostName 10.0.0.9\n  Port 2222\n  User ann\n"
                                      f"  IdentityFile {tmp_path / 'key'}\n  IdentitiesOnly yes\n  ProxyJump gate\n"
