@@ -101,6 +101,9 @@ class Lookout:
             return replace(state, word=Word.STARTING, text=sentence(rental, now), next="")
         if rental.phase is Phase.NEVER:
             return replace(state, word=Word.FAILED, text=f"FAILED: {sentence(rental, now)}", next="s starts it anew")
+        if rental.phase is Phase.GONE and state.last_sign is None:
+            text = f"FAILED: the machine was given back before the run began: {rental.reason}"
+            return replace(state, word=Word.FAILED, text=text, next="s starts it anew")
         if rental.phase is Phase.GONE and state.word in (Word.LOST, Word.RUNNING, Word.STALE):
             text = f"LOST: the machine is {WORDS[Phase.GONE]}; {rental.reason}"
             return replace(state, word=Word.LOST, text=text, next="its copied checkpoints can be restored")

@@ -40,7 +40,7 @@ class Renting(Decisions):
 
     def _target_choices(self) -> list[Choice]:
         hosts = self.workspace.hosts
-        chosen = hosts.targets.default or LOCAL
+        chosen = hosts.targets.default or self.settings.run.target
         found = []
         for target in hosts.targets.all():
             facts = target.gpus or ("always there, costs nothing" if target.kind == LOCAL else "")

@@ -115,7 +115,7 @@ class Targets:
 
     @property
     def default(self) -> str:
-        """The target that was chosen with `use`, or ''."""
+        """The target that was chosen with `use`; '' when none was, and the settings say where runs go."""
         return self._load()[0]
 
     def use(self, name: str) -> None:
@@ -123,7 +123,7 @@ class Targets:
         if name not in RENTED:
             self.find(name)
         with self._changing() as (_, targets):
-            self._save("" if name == LOCAL else name, targets)
+            self._save(name, targets)
 
     def put(self, target: Target) -> None:
         """Add a target, or change the one of that name."""

@@ -85,7 +85,8 @@ class LogsScreen(ConsoleScreen):
         self._show_log(glance.detail)
 
     def _shown(self, detail: RunDetail) -> str:
-        return self._stage or detail.state.stage or SUPERVISOR
+        machine = RENTAL_LOG if RENTAL_LOG in self._ids(detail) else SUPERVISOR
+        return self._stage or detail.state.stage or machine
 
     def _ids(self, detail: RunDetail) -> list[str]:
         machine = [RENTAL_LOG] if detail.folder.stage_log(RENTAL_LOG).exists() else []

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import ClassVar
 
-from textual import on
+from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical, VerticalScroll
@@ -48,6 +48,10 @@ class TypedSheet(ModalScreen[str | None]):
 
     def on_mount(self) -> None:
         self.query_one("#cancel", Button).focus()
+
+    def on_resize(self, event: events.Resize) -> None:
+        """The buttons stay in sight."""
+        self.query_one(".sheet-text").styles.max_height = max(event.size.height - 9, 1)
 
     @on(Input.Changed)
     def _changed(self, event: Input.Changed) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from textual import on
+from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical, VerticalScroll
@@ -72,6 +72,10 @@ class RentSheet(ModalScreen["Wish | None"]):
         self.query_one("#usd", Input).focus()
         self.action_ask()
 
+    def on_resize(self, event: events.Resize) -> None:
+        """The buttons stay in sight: the text gets what they, the inputs and the frame leave."""
+        self.query_one(".sheet-text").styles.max_height = max(event.size.height - 9, 1)
+
     def wish(self) -> Wish:
         return Wish(_number(self.query_one("#usd", Input).value), _number(self.query_one("#hours", Input).value),
                     self.query_one("#gpus", Input).value)
@@ -120,13 +124,13 @@ class RentSheet(ModalScreen["Wish | None"]):
 
 def quote_lines(quote: Quote) -> list[Content]:
     """The table of offers, then money and time, then what speaks against it."""
-    lines = [Content.styled(f"{'GPUs':<28} {'cloud':<10} {'place':<10} {'stock':<7} {'$/h':>8}", "$foreground-muted")]
+    lines = [Content.styled(f"{'  GPUs':<19} {'cloud':<9} {'place':<9} {'stock':<7} {'$/h':>7}", "$foreground-muted")]
     for offer in quote.offers[:8]:
         word, colour = STOCK.get(offer.stock, (offer.stock.lower(), "$foreground-muted"))
-        what = clean_line(f"{offer.count} × {offer.gpu_name}", 28)
+        what = clean_line(f"{offer.count} × {offer.gpu_name}", 17)
         lines.append(Content.assemble(
-            ("▸ " if offer is quote.best else "  "), f"{what:<26} {clean_line(offer.cloud.lower(), 9):<10} ",
-            f"{clean_line(offer.data_center or 'any', 10):<10} ", (f"{word:<7}", colour), f"{offer.usd_per_hour:>8.2f}",
+            ("▸ " if offer is quote.best else "  "), f"{what:<17} {clean_line(offer.cloud.lower(), 9):<9} ",
+            f"{clean_line(offer.data_center or 'any', 9):<9} ", (f"{word:<7}", colour), f" {offer.usd_per_hour:>7.2f}",
             (f"  {clean_line('; '.join(offer.warnings), 80)}" if offer.warnings else "", "$text-warning")))
     expected = f"about {span(quote.hours * 3600)}, ${quote.usd:.2f}" if quote.measured else "not measured yet"
     limit = (f"${quote.budget_usd:.2f} or {quote.budget_hours:g} h: it ends after "

@@ -155,5 +155,5 @@ async def test_the_target_picker_shows_and_changes_where_runs_go(
         await driver.sees("add a machine")
         await driver.write("this")
         await driver.press("enter")
-        await driver.until(lambda: workspace.hosts.targets.default == "", "the change")
+        await driver.until(lambda: workspace.hosts.targets.default == "local", "the change")
         await driver.sees("Train a tiny model, here", 10)
