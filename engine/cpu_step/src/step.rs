@@ -1,11 +1,21 @@
 //! The door: a model with threads of its own, which reads one token per row and gives logits.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
 use crate::MOST;
 use crate::kernels::{Kernels, available};
 use crate::model::{Matrix, Model, Unfit};
 use crate::pool::Pool;
 use crate::rows::{Row, pieces};
 use crate::walk::{Job, Walk};
+
+/// Below this share of its time at work, the first thread is better off alone: the others are kept from running.
+const HELPFUL: f64 = 0.6;
+/// Steps in a row that must say so; waking up takes one.
+const STRIKES: u32 = 3;
+/// Steps alone before the others get another chance, the first time and at most.
+const ALONE: (u32, u32) = (16, 1024);
 
 /// Factors of the hash of a token and its predecessor.
 const HASH: (i64, i64) = (36_313, 27_191);
@@ -14,6 +24,7 @@ const HASH: (i64, i64) = (36_313, 27_191);
 pub struct Stepper {
     pool: Pool,
     walk: Walk,
+    company: Company,
 }
 
 impl Stepper {
@@ -32,7 +43,7 @@ impl Stepper {
         model.check()?;
         let pool = Pool::new(threads);
         let walk = Walk::new(model, pool.threads(), kernels);
-        Ok(Self { pool, walk })
+        Ok(Self { pool, walk, company: Company::default() })
     }
 
     #[must_use]
@@ -74,10 +85,27 @@ impl Stepper {
         // SAFETY: no thread works yet
         unsafe { self.embed(rows) };
         self.walk.begin(&job);
-        let walk = &self.walk;
-        // SAFETY: the pool calls once with each thread's number
-        self.pool.run(&|thread| unsafe { walk.all(thread, &job) });
+        if self.company.wanted() && self.pool.threads() > 1 {
+            self.together(&job);
+        } else {
+            // SAFETY: no other thread is on its way
+            unsafe { self.walk.all(0, true, &job) };
+        }
         Ok(())
+    }
+
+    /// All threads at once.
+    fn together(&mut self, job: &Job<'_>) {
+        let (walk, begin, worked) = (&self.walk, Instant::now(), AtomicU64::new(0));
+        self.pool.run(&|thread| {
+            // SAFETY: the pool calls once with each thread's number
+            let waited = unsafe { walk.all(thread, false, job) };
+            if thread == 0 {
+                worked.store(begin.elapsed().saturating_sub(waited).as_nanos() as u64, Ordering::Relaxed);
+            }
+        });
+        let share = worked.load(Ordering::Relaxed) as f64 / begin.elapsed().as_nanos().max(1) as f64;
+        self.company.note(share);
     }
 
     /// The stream ahead of the first layer.
@@ -112,6 +140,35 @@ impl Stepper {
     }
 }
 
+/// Whether other threads are of use. On a machine that is busy with something else, threads wait for each other more
+/// than they work: then the first one goes alone for a while, and tries again later, each time later.
+#[derive(Default)]
+struct Company {
+    strikes: u32,
+    alone_for: u32,
+    patience: u32,
+}
+
+impl Company {
+    fn wanted(&mut self) -> bool {
+        self.alone_for = self.alone_for.saturating_sub(1);
+        self.alone_for == 0
+    }
+
+    /// After a step of all threads: the share of its time that the first one worked.
+    fn note(&mut self, share: f64) {
+        if share >= HELPFUL {
+            (self.strikes, self.patience) = (0, self.patience / 2);
+            return;
+        }
+        self.strikes += 1;
+        if self.strikes >= STRIKES {
+            self.patience = (self.patience * 2).clamp(ALONE.0, ALONE.1);
+            (self.strikes, self.alone_for) = (STRIKES - 1, self.patience);
+        }
+    }
+}
+
 /// Row of a token and its predecessor in the table of pairs.
 fn pair_row(table: &Matrix, row: &Row) -> usize {
     let last = table.rows - 1;
@@ -130,4 +187,32 @@ pub(crate) fn dot(m: &Matrix, row: usize, x: &[f32]) -> f32 {
 
 pub(crate) fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + (-x).exp())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn company_that_keeps_waiting_is_left_for_longer_and_longer() {
+        let mut company = Company::default();
+        let mut alone = Vec::new();
+        for _ in 0..4 {
+            while company.wanted() {
+                company.note(0.2);
+            }
+            let mut steps = 1;
+            while !company.wanted() {
+                steps += 1;
+            }
+            company.note(0.2);
+            alone.push(steps);
+        }
+        assert!(alone.windows(2).all(|pair| pair[1] >= pair[0]) && alone[3] > alone[0], "{alone:?}");
+        while !company.wanted() {}
+        (0..50).for_each(|_| company.note(0.9));
+        assert!(company.wanted() && company.patience == 0);
+        company.note(0.1);
+        assert!(company.wanted(), "one slow step is an accident");
+    }
 }

@@ -1,6 +1,8 @@
 //! The way through the layers. Every product is one phase: the threads prepare its input, each for itself, take rows of
 //! the matrix until none is left, and meet at a barrier. Who is done early already asks for the next matrix.
 
+use std::time::{Duration, Instant};
+
 use crate::MOST;
 use crate::kernels::Kernels;
 use crate::kernels::attend::PIECE;
@@ -112,11 +114,12 @@ impl Walk {
         (0..self.threads).for_each(|thread| self.tasks[0].reset(thread, count));
     }
 
-    /// One thread's way through all phases.
+    /// One thread's way through all phases, and how long it waited for others.
     ///
     /// # Safety
-    /// Every thread must go, each with its own number.
-    pub unsafe fn all(&self, thread: usize, job: &Job<'_>) {
+    /// Every thread must go, each with its own number; or thread 0 `alone`.
+    pub unsafe fn all(&self, thread: usize, alone: bool, job: &Job<'_>) -> Duration {
+        let mut waited = Duration::ZERO;
         // SAFETY: the number is this thread's own
         let local = unsafe { self.locals.of(thread) };
         for (i, &phase) in self.phases.iter().enumerate() {
@@ -134,11 +137,18 @@ impl Walk {
             }
             if let Some(&next) = self.phases.get(i + 1) {
                 let count = self.count(next, job);
-                later.reset(thread, count);
-                self.head_start(next, later.stretch(thread, count).0);
-                self.barrier.wait(self.threads);
+                if alone {
+                    (0..self.threads).for_each(|thread| later.reset(thread, count));
+                } else {
+                    later.reset(thread, count);
+                    self.head_start(next, later.stretch(thread, count).0);
+                    let begin = Instant::now();
+                    self.barrier.wait(self.threads);
+                    waited += begin.elapsed();
+                }
             }
         }
+        waited
     }
 
     /// The matrices of a phase, one below the other.
