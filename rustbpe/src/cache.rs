@@ -1,13 +1,11 @@
 //! Remembers the tokens of whole chunks: text repeats its words, so most chunks cost one look into a table.
 
-use std::hint::black_box;
-
 use foldhash::HashMap;
 
 use crate::key::{EMPTY, Key, MAX_LEN};
 use crate::merge::Merges;
-use crate::pages;
-use crate::sweep::Span;
+use crate::pages::{self, prefetch};
+use crate::sweep::Chunks;
 
 /// Short chunks remembered at most; then it starts anew. With 32 bytes a slot the table stays below 34 MB.
 const MAX_SLOTS: usize = 1 << 20;
@@ -87,21 +85,22 @@ impl Cache {
     ///
     /// As many ids are written as a slot has, and the next chunk's over those that do not count: how many count is no
     /// question that the processor could guess wrong.
-    pub fn encode_batch(&mut self, text: &[u8], spans: &[Span], merges: &Merges, out: &mut Vec<u32>) {
+    #[inline(always)]
+    pub fn encode_batch(&mut self, text: &[u8], chunks: Chunks<'_>, merges: &Merges, out: &mut Vec<u32>) {
         let mut batch = std::mem::take(&mut self.batch);
         let mut made = std::mem::take(&mut self.made);
-        let mut touched = 0;
-        batch.clear();
-        batch.extend(spans.iter().map(|&(start, end)| {
+        batch.resize(batch.len().max(chunks.ends.len()), (EMPTY, 0));
+        made.resize(made.len().max((chunks.ends.len() + 1) * SLACK), 0);
+        let (lines, seed) = (self.lines.as_slice(), self.seed);
+        let mut start = chunks.start;
+        for (found, &end) in batch.iter_mut().zip(chunks.ends) {
             let key = Key::new(text, start, end);
-            let home = self.home(key);
-            touched ^= self.lines[home].0[0].tokens[0];
-            (key, home)
-        }));
-        black_box(touched);
-        made.resize((spans.len() + 1) * (MAX_LEN + 1), 0);
+            let home = key.hash(seed) as usize & (lines.len() - 1);
+            prefetch(&lines[home]);
+            (*found, start) = ((key, home), end);
+        }
         let mut n = 0;
-        for (&(key, home), &(start, end)) in batch.iter().zip(spans) {
+        for (&(key, home), (start, end)) in batch.iter().zip(chunks.spans()) {
             let Line(line) = &self.lines[home];
             let slot = &line[usize::from(line[0].key != key)];
             let mut tokens = slot.tokens;

@@ -5,12 +5,11 @@
 //! pass over the batch only touches the slots, and the processor waits for all of them at once.
 
 use std::hash::{BuildHasher, RandomState};
-use std::hint::black_box;
 
 use foldhash::HashMap;
 
 use crate::key::{EMPTY, Key};
-use crate::pages;
+use crate::pages::{self, prefetch};
 use crate::parallel::{Queue, share};
 use crate::split::{SplitError, Splitter};
 
@@ -110,21 +109,24 @@ impl Table {
     fn add_text(&mut self, splitter: &Splitter, text: &str) -> Result<(), SplitError> {
         let bytes = text.as_bytes();
         let mut batch = Vec::new();
-        splitter.for_each_batch(text, |spans| {
-            batch.clear();
-            batch.extend(spans.iter().map(|&(start, end)| {
+        splitter.for_each_batch(text, |chunks| {
+            batch.resize(chunks.ends.len(), (EMPTY, 0, 1));
+            let (seed, mut start) = (self.seed, chunks.start);
+            for (found, &end) in batch.iter_mut().zip(chunks.ends) {
                 let key = Key::new(bytes, start, end);
-                (key, key.hash(self.seed), 1)
-            }));
-            self.add_batch(&batch, |table, i| table.add_long(&bytes[spans[i].0..spans[i].1], 1));
+                (*found, start) = ((key, key.hash(seed), 1), end);
+            }
+            self.add_batch(&batch, |table, i| {
+                let start = if i == 0 { chunks.start } else { chunks.ends[i - 1] };
+                table.add_long(&bytes[start..chunks.ends[i]], 1);
+            });
         })
     }
 
     /// Adds (chunk, hash, times) of each; of chunks that no key holds, leaves the adding to `add_long`.
     #[inline(always)]
     fn add_batch(&mut self, batch: &[(Key, u64, u64)], mut add_long: impl FnMut(&mut Self, usize)) {
-        let touched = batch.iter().fold(0, |sum, (_, hash, _)| sum ^ self.slots[self.home(*hash)].count);
-        black_box(touched);
+        batch.iter().for_each(|(_, hash, _)| prefetch(&self.slots[self.home(*hash)]));
         for (i, &(key, hash, times)) in batch.iter().enumerate() {
             if key.is_long() { add_long(self, i) } else { self.add(key, hash, times) }
         }

@@ -131,7 +131,7 @@ impl Model {
         if cache.is_full() {
             cache.clone_from(&self.fresh);
         }
-        splitter.for_each_batch(text, |spans| cache.encode_batch(text.as_bytes(), spans, &self.merges, out))
+        splitter.for_each_batch(text, |chunks| cache.encode_batch(text.as_bytes(), chunks, &self.merges, out))
     }
 
     fn take_cache(&self) -> Cache {

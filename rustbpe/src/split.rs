@@ -7,7 +7,7 @@ use std::fmt;
 use fancy_regex::Regex;
 
 use crate::scan::Scanner;
-use crate::sweep::{BATCH, Span};
+use crate::sweep::{BATCH, Chunks};
 
 /// What GPT-4 splits by; used when the caller gives no pattern.
 pub const GPT4_PATTERN: &str = concat!(
@@ -86,24 +86,26 @@ impl Splitter {
         &self.pattern
     }
 
-    /// Gives `visit` start and end of every chunk in order, many at a time. Text between two matches belongs to no chunk;
+    /// Gives `visit` every chunk in order, many at a time. Text between two matches belongs to no chunk;
     /// the patterns that we use match everything.
-    pub fn for_each_batch(&self, text: &str, mut visit: impl FnMut(&[Span])) -> Result<(), SplitError> {
+    pub fn for_each_batch(&self, text: &str, mut visit: impl FnMut(Chunks<'_>)) -> Result<(), SplitError> {
         match &self.how {
             How::Scan(scanner) => scanner.for_each_batch(text, visit),
             How::Search(regex) => {
-                let mut batch = Vec::with_capacity(BATCH);
+                let (mut start, mut ends) = (0, Vec::with_capacity(BATCH));
                 for found in regex.find_iter(text) {
                     let found = found.map_err(|e| SplitError::Text(e.to_string()))?;
-                    if found.start() < found.end() {
-                        batch.push((found.start(), found.end()));
+                    let gap = found.start() != ends.last().copied().unwrap_or(start);
+                    if gap || ends.len() == BATCH {
+                        visit(Chunks { start, ends: &ends });
+                        ends.clear();
+                        start = found.start();
                     }
-                    if batch.len() == BATCH {
-                        visit(&batch);
-                        batch.clear();
+                    if found.start() < found.end() {
+                        ends.push(found.end());
                     }
                 }
-                visit(&batch);
+                visit(Chunks { start, ends: &ends });
             }
         }
         Ok(())
@@ -117,7 +119,7 @@ mod tests {
     fn chunks_by<'t>(splitter: &Splitter, text: &'t str) -> Vec<&'t str> {
         let mut found = Vec::new();
         splitter
-            .for_each_batch(text, |batch| found.extend(batch.iter().map(|&(start, end)| &text[start..end])))
+            .for_each_batch(text, |chunks| found.extend(chunks.spans().map(|(start, end)| &text[start..end])))
             .unwrap();
         found
     }

@@ -11,11 +11,49 @@ use crate::masks::masks_avx512;
 use crate::masks::{BLOCK, Masks, masks};
 use crate::scan::{Scanner, contraction};
 
-/// Start and end of a chunk.
-pub type Span = (usize, usize);
-
 /// Chunks handed out together, about: enough to keep the memory busy, few enough to stay in the nearest cache.
 pub const BATCH: usize = 64;
+/// A batch is handed out before another block could make it larger than this.
+const ROOM: usize = 4 * BATCH;
+
+/// Some chunks in a row, each beginning where the one before it ends.
+#[derive(Debug, Clone, Copy)]
+pub struct Chunks<'a> {
+    /// Where the first one begins.
+    pub start: usize,
+    pub ends: &'a [usize],
+}
+
+impl Chunks<'_> {
+    /// Start and end of each.
+    #[inline(always)]
+    pub fn spans(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.ends.iter().scan(self.start, |start, &end| Some((std::mem::replace(start, end), end)))
+    }
+}
+
+/// Chunks found and not handed out yet.
+struct Batch {
+    start: usize,
+    ends: [usize; ROOM],
+    len: usize,
+}
+
+impl Batch {
+    #[inline(always)]
+    fn push(&mut self, end: usize) {
+        self.ends[self.len % ROOM] = end;
+        self.len += 1;
+    }
+
+    #[inline(always)]
+    fn hand_out(&mut self, visit: &mut impl FnMut(Chunks<'_>)) {
+        let ends = &self.ends[..self.len.min(ROOM)];
+        visit(Chunks { start: self.start, ends });
+        self.start = ends.last().copied().unwrap_or(self.start);
+        self.len = 0;
+    }
+}
 
 /// What a block must know of the one before it. All zero where a chunk begins.
 #[derive(Default)]
@@ -56,7 +94,7 @@ struct Classes {
 impl Scanner {
     /// Gives `visit` start and end of every chunk in order, many at a time.
     #[inline]
-    pub fn for_each_batch(&self, text: &str, visit: impl FnMut(&[Span])) {
+    pub fn for_each_batch(&self, text: &str, visit: impl FnMut(Chunks<'_>)) {
         #[cfg(target_arch = "x86_64")]
         {
             let has_bits = is_x86_feature_detected!("bmi1") && is_x86_feature_detected!("bmi2");
@@ -74,50 +112,47 @@ impl Scanner {
 
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx512f,avx512bw,avx2,bmi1,bmi2")]
-    fn sweep_avx512(&self, text: &str, visit: impl FnMut(&[Span])) {
+    fn sweep_avx512(&self, text: &str, visit: impl FnMut(Chunks<'_>)) {
         self.sweep(text, visit, |block| masks_avx512(block));
     }
 
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2,bmi1,bmi2")]
-    fn sweep_avx2(&self, text: &str, visit: impl FnMut(&[Span])) {
+    fn sweep_avx2(&self, text: &str, visit: impl FnMut(Chunks<'_>)) {
         self.sweep(text, visit, masks);
     }
 
     #[inline(always)]
-    fn sweep(&self, text: &str, mut visit: impl FnMut(&[Span]), masks: impl Fn(&[u8; BLOCK]) -> Masks) {
+    fn sweep(&self, text: &str, mut visit: impl FnMut(Chunks<'_>), masks: impl Fn(&[u8; BLOCK]) -> Masks) {
         let bytes = text.as_bytes();
-        let mut batch = Vec::with_capacity(BATCH + 2 * BLOCK);
+        let mut batch = Batch { start: 0, ends: [0; ROOM], len: 0 };
         let (mut start, mut base) = (0, 0);
         let mut carry = Carry::default();
         while base < bytes.len() {
             let found = self.begins(bytes, base, &mut carry, &masks);
             let mut begins = found.unwrap_or(0) & !u64::from(base == start);
             while begins != 0 {
-                let end = base + begins.trailing_zeros() as usize;
-                batch.push((start, end));
-                start = end;
+                start = base + begins.trailing_zeros() as usize;
+                batch.push(start);
                 begins &= begins - 1;
             }
             base += BLOCK;
             if found.is_none() {
                 let behind = bytes.len().min(base);
                 while start < behind {
-                    let end = self.chunk_end(text, start);
-                    batch.push((start, end));
-                    start = end;
+                    start = self.chunk_end(text, start);
+                    batch.push(start);
                 }
                 (base, carry) = (start, Carry::default());
             }
-            if batch.len() >= BATCH {
-                visit(&batch);
-                batch.clear();
+            if batch.len >= BATCH {
+                batch.hand_out(&mut visit);
             }
         }
         if start < bytes.len() {
-            batch.push((start, bytes.len()));
+            batch.push(bytes.len());
         }
-        visit(&batch);
+        batch.hand_out(&mut visit);
     }
 
     /// Where in the block at `base` chunks begin; `None` if the masks cannot say.
@@ -355,7 +390,7 @@ mod tests {
         "“",
     ];
 
-    fn one_by_one(scanner: &Scanner, text: &str) -> Vec<Span> {
+    fn one_by_one(scanner: &Scanner, text: &str) -> Vec<(usize, usize)> {
         let (mut spans, mut start) = (Vec::new(), 0);
         while start < text.len() {
             let end = scanner.chunk_end(text, start);
@@ -379,8 +414,8 @@ mod tests {
             let text: String = (0..random(120)).map(|_| PIECES[(first + random(kinds)) % 40]).collect();
             let expected = one_by_one(&scanner, &text);
             let (mut best, mut plain) = (Vec::new(), Vec::new());
-            scanner.for_each_batch(&text, |batch| best.extend_from_slice(batch));
-            scanner.sweep(&text, |batch| plain.extend_from_slice(batch), masks);
+            scanner.for_each_batch(&text, |chunks| best.extend(chunks.spans()));
+            scanner.sweep(&text, |chunks| plain.extend(chunks.spans()), masks);
             assert_eq!(best, expected, "{text:?}");
             assert_eq!(plain, expected, "{text:?}");
         }
