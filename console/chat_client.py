@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import subprocess
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -17,6 +18,7 @@ from typing import Any
 
 from console.chat_launch import ChatProcess, Launch, launch_here
 from console.text import clean_line
+from remote.errors import RemoteError
 
 _LONGEST_LINE = 1 << 22
 _STDERR_LINES = 20
@@ -61,16 +63,19 @@ class ChatClient:
 
     def _listen(self, process: ChatProcess, words: threading.Thread) -> None:
         """In a thread of its own: until the process closes its stdout."""
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError), process.stdout:
             while line := process.stdout.readline(_LONGEST_LINE):
                 if not line.endswith(b"\n"):  # longer than any line of the protocol: this is not our worker
                     break
                 event = _parse(line)
                 if event is not None:
                     self._in_loop(self._hear, process, event)
+        code = None
+        with suppress(RemoteError, subprocess.TimeoutExpired):  # else nobody knows how it ended
+            code = process.wait(_LAST_WORDS_S)
         process.close()
         words.join(_LAST_WORDS_S)
-        self._in_loop(self._ended, process, process.poll())
+        self._in_loop(self._ended, process, code)
 
     def _in_loop(self, call: Callable[..., object], *values: object) -> None:
         assert self._loop is not None
@@ -87,7 +92,7 @@ class ChatClient:
             self._died("\n".join(self._stderr) or _ending(code))
 
     def _keep_stderr(self, process: ChatProcess) -> None:
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError), process.stderr:
             while line := process.stderr.readline(1 << 16):
                 self._stderr.append(clean_line(line.decode("utf-8", "replace"), 500))
 
