@@ -14,6 +14,7 @@ from console.text import clean_line
 from console.transfer_lines import PHASES, eta
 from console.transfers import Board
 from console.widgets.numbers import ago, bar, grouped, short, size
+from remote.checkpoint_files import STAGE_FOLDERS
 from remote.receipts import Kept
 from remote.safekeeping import Transfer
 
@@ -28,18 +29,31 @@ def header(narrow: bool) -> str:
             f"{'folder':<8}{'verified':<15}age")
 
 
-def row(item: Item, now: float, narrow: bool) -> Content:
-    """One checkpoint; what is wrong with it or its copies is said in its row."""
+def row(item: Item, now: float, narrow: bool, moving: str = "") -> Content:
+    """One checkpoint; what is wrong with it or its copies, or what is done with it now, is said in its row."""
     name = item.name
     run = clean_line(name.run, 17 if narrow else 21)
     head = f"  {run:<{18 if narrow else 22}}{name.stage:<5}{grouped(name.step):>8}{short(item.val_bpb, 4):>9}"
-    word, colour = verdict(item)
+    word, colour = (moving, "$text-accent") if moving else verdict(item)
     if narrow:
         return Content.assemble(f"{head}  {_where(item):<16}", (word, colour))
     there = clean_line(item.away.target, 9) if item.away else "–"
     cells = (f"{head}{size(item.bytes):>10}  {'yes' if item.here else '–':<7}{there:<10}"
              f"{_hub(item):<9}{_held(item) or '–':<8}")
     return Content.assemble(cells, (f"{word:<15}", colour), (ago(item.saved, now) if item.saved else "", MUTED))
+
+
+def moving(item: Item, board: Board) -> str:
+    """What a transfer does with this checkpoint now, in a word and a share; "" when nothing."""
+    place = f"{STAGE_FOLDERS[item.name.stage]}/{item.name.tag}"
+    mine = [t for t in board.transfers if t.checkpoint.step == item.name.step and t.checkpoint.folder in (
+        place, f"runs/{item.name.run}/base/{place}")] if board.busy else []
+    if not mine:
+        return ""
+    if any(transfer.note for transfer in mine):
+        return "waits, retries"
+    done, total = sum(t.done for t in mine), sum(t.total for t in mine)
+    return f"{PHASES.get(mine[0].phase, mine[0].phase)} {done / max(total, 1):.0%}"
 
 
 def verdict(item: Item) -> tuple[str, str]:

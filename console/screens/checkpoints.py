@@ -68,6 +68,7 @@ class CheckpointsScreen(CheckpointVerbs, ConsoleScreen):
         self._board = Board()
         self._asked = ""
         self._drawn: object = None
+        self._moving: set[int] = set()
         self.desk = TransferDesk(lambda board: self._post(BoardMoved(board)),
                                  lambda end: self._post(TransferEnded(end)))
 
@@ -108,6 +109,7 @@ class CheckpointsScreen(CheckpointVerbs, ConsoleScreen):
     def _board_moved(self, message: BoardMoved) -> None:
         self._board = message.board
         self._draw_transfers()
+        self._draw_moving()
 
     @on(TransferEnded)
     def _transfer_ended(self, message: TransferEnded) -> None:
@@ -132,6 +134,7 @@ class CheckpointsScreen(CheckpointVerbs, ConsoleScreen):
         self.query_one("#models-header", Static).update(Content.styled(lines.header(narrow), "$foreground-muted"))
         marked = rows.highlighted_option.id if rows.highlighted_option else None
         rows.clear_options()
+        self._moving = set()
         now = time.time()
         rows.add_options([Option(lines.row(item, now, narrow), id=str(item.name)) for item in self.shelf.items])
         ids = [str(item.name) for item in self.shelf.items]
@@ -158,6 +161,17 @@ class CheckpointsScreen(CheckpointVerbs, ConsoleScreen):
         self.query_one("#transfer-safe", Static).update(lines.safe_line(self.shelf, self._asked))
         told = self._board.job if self._board.busy else "idle"
         self.query_one("#transfer", TransferPane).set_title("transfer", clean_line(told, 80))
+
+    def _draw_moving(self) -> None:
+        """The rows of checkpoints that move, and of those that moved a moment ago."""
+        rows, now = self.query_one("#models-rows", OptionList), time.time()
+        words = {index: word for index, item in enumerate(self.shelf.items)
+                 if (word := lines.moving(item, self._board))}
+        if rows.option_count == len(self.shelf.items):
+            for index in {*words, *self._moving}:
+                line = lines.row(self.shelf.items[index], now, self.narrow, words.get(index, ""))
+                rows.replace_option_prompt_at_index(index, line)
+            self._moving = set(words)
 
     def marked(self) -> Item | None:
         """The checkpoint under the cursor."""
