@@ -67,13 +67,13 @@ def bootstrap(host: Host, found: Survey | None, tell: Callable[[str], None], sto
     raises.
     """
     steps = _Steps(host, found or survey(host), tell, stop or threading.Event())
-    error: RunnerFailed | None = None
+    error: _Misfit | None = None
     for packed in _choices(steps.found, bool(python)):
         try:
             words = steps.beside(packed, python) if python else steps.environment(packed)
             host.python = words
             return words
-        except RunnerFailed as failed:  # noqa: PERF203 - the next choice is another way to the same end
+        except _Misfit as failed:  # noqa: PERF203 - the next choice is another way to the same end
             error = failed
     raise error or RunnerFailed(f"{host.name} is {steps.found.os} on {steps.found.machine}, unlike this machine, and "
                                 "the sources to build from are not here: run llmconsole from its source tree")
@@ -103,12 +103,16 @@ class _Steps:
         python = (f"{folder}/venv/bin/python",)
         if self._ready(folder, python):
             return python
-        self._send(packed, folder)
         uv = self._uv()
         base = self.found.python or self._fetch_python(uv)
-        self.host.python = (base,)
+        self.host.python = (base,)  # what it was before may have gone with a container's disk
+        self._send(packed, folder)
         self._install(packed, folder, uv, base)
-        return self._prove(folder, python)
+        try:
+            return self._prove(folder, python)
+        except _NoGpus as unseen:
+            self._fitting_torch(folder, uv, str(unseen))
+            return self._prove(folder, python)
 
     def beside(self, packed: Packed, python: Sequence[str]) -> tuple[str, ...]:
         """Our code in a folder that an existing Python is told of."""
@@ -163,34 +167,52 @@ class _Steps:
             return self._run([uv, "python", "find", PYTHON]).strip()
 
     def _install(self, packed: Packed, folder: str, uv: str, base: str) -> None:
-        """As a job, so that a lost link costs nothing; its attempts count on by themselves."""
         python, file = f"{folder}/venv/bin/python", f"{folder}/{packed.file_name}"
-        script = "\n".join([
-            "set -e", f"[ -x {shlex.quote(python)} ] || {shlex.join([uv, 'venv', '--python', base, f'{folder}/venv'])}",
-            shlex.join([uv, "pip", "install", "--python", python, "-c", f"{folder}/constraints.txt", file])])
-        state = job.state(self.host, f"{folder}/job")
         with self._step("installing", "the libraries that train, 7 GB the first time"):
-            if state.state != "running":
-                state = job.launch(self.host, f"{folder}/job", (state.attempt or 0) + 1, ["/bin/sh", "-c", script])
-            output = f"{folder}/job/output.{state.attempt}.log"
-            while state.state == "running":
-                if self._stop.wait(_LOOK_S):
-                    raise Cancelled("given up while the program is installed there; it goes on by itself")
-                state = job.state(self.host, f"{folder}/job")
-                self._tell_last(output)
-            if state.code != 0:
-                raise RunnerFailed(f"installing on {self.host.name} failed ({state.state}, code {state.code}): "
-                                   f"{self._last_line(output)}")
+            self._as_job(f"{folder}/job", [
+                f"[ -x {shlex.quote(python)} ] || {shlex.join([uv, 'venv', '--python', base, f'{folder}/venv'])}",
+                shlex.join([uv, "pip", "install", "--python", python, "-c", f"{folder}/constraints.txt", file])])
+
+    def _fitting_torch(self, folder: str, uv: str, why: str) -> None:
+        """The newest torch is made for the newest driver; uv knows the one for the driver that is there."""
+        with self._step("fetching another torch", f"made for driver {self.found.driver}: {why}"):
+            self._as_job(f"{folder}/job-torch", [shlex.join([
+                uv, "pip", "install", "--python", f"{folder}/venv/bin/python", "--torch-backend", "auto",
+                "--reinstall-package", "torch", "torch>=2.10"])])
+
+    def _as_job(self, folder: str, commands: Sequence[str]) -> None:
+        """So that a lost link costs nothing; attempts count on by themselves. Raises RunnerFailed, Cancelled."""
+        state = job.state(self.host, folder)
+        if state.state != "running":
+            script = "\n".join(["set -e", *commands])
+            state = job.launch(self.host, folder, (state.attempt or 0) + 1, ["/bin/sh", "-c", script])
+        output = f"{folder}/output.{state.attempt}.log"
+        while state.state == "running":
+            if self._stop.wait(_LOOK_S):
+                raise Cancelled("given up while the program is installed there; it goes on by itself")
+            state = job.state(self.host, folder)
+            self._tell_last(output)
+        if state.code != 0:
+            raise RunnerFailed(f"installing on {self.host.name} failed ({state.state}, code {state.code}): "
+                               f"{self._last_line(output)}")
 
     def _prove(self, folder: str, python: tuple[str, ...]) -> tuple[str, ...]:
         with self._step("checking", "whether it runs there" + (" and sees the GPUs" if self._gpus else "")):
-            told = json.loads(self._run([*python, "-c", CHECK, folder, str(self._gpus)], 300.0).splitlines()[-1])
+            told = json.loads(self._check(python, folder).splitlines()[-1])
             if told["gpus"] < self._gpus:
-                raise RunnerFailed(f"torch sees {told['gpus']} of {self._gpus} GPUs on {self.host.name}: its driver "
+                raise _NoGpus(f"torch sees {told['gpus']} of {self._gpus} GPUs on {self.host.name}: its driver "
                                    f"{self.found.driver} may be too old")
             self._run(["/bin/sh", "-c", 'printf "%s" "$2" > "$1.new" && mv "$1.new" "$1"', "sh",
                        f"{folder}/ready.json", json.dumps({"v": 1, "python": python, **told})])
         return python
+
+    def _check(self, python: Sequence[str], folder: str) -> str:
+        try:
+            return self._run([*python, "-c", CHECK, folder, str(self._gpus)], 300.0)
+        except RunnerFailed as failed:
+            if any(word in str(failed) for word in ("rustbpe", "GLIBC", "undefined symbol", "wrong ELF", ".so")):
+                raise _Misfit(str(failed)) from None
+            raise
 
     # Words.
 
@@ -219,6 +241,14 @@ class _Steps:
             raise RunnerFailed(f"{argv[0]} on {self.host.name} ended with {done.rc}: "
                                f"{words[-1] if words else 'no word why'}")
         return done.out.decode("utf-8", "replace")
+
+
+class _Misfit(RunnerFailed):
+    """The compiled part from here does not load there: an older system; its sources may be built there."""
+
+
+class _NoGpus(RunnerFailed):
+    """Everything is installed, but torch does not see the GPUs."""
 
 
 class _Step:

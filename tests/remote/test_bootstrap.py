@@ -10,6 +10,7 @@ import tarfile
 import threading
 import time
 import zipfile
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import pytest
 from remote import our_wheel
 from remote.bootstrap import bootstrap
 from remote.errors import Cancelled, RunnerFailed
-from remote.survey import survey
+from remote.survey import Gpu, survey
 
 
 def test_the_wheel_holds_the_running_code_and_always_the_same_bytes(tmp_path: Path) -> None:
@@ -96,6 +97,39 @@ def test_a_python_without_the_libraries_is_refused_with_its_own_words(box, tmp_p
     host = box.host()
     with pytest.raises(RunnerFailed, match=r"torch is not installed|No module named"):
         bootstrap(host, None, lambda _: None, python=(str(tmp_path / "bare" / "bin" / "python"),))
+    host.close()
+
+
+UV = """#!/bin/sh
+# Does what is asked of uv, with what is installed here.
+echo "$*" >> "$HOME/uv.log"
+for last; do :; done
+case "$1" in
+  venv) mkdir -p "$4/bin"; printf '#!/bin/sh\\nexec env PYTHONPATH=%s/lib {python} "$@"\\n' "$4" > "$4/bin/python"
+        chmod +x "$4/bin/python" ;;
+  pip) case "$last" in *.whl) {python} -m zipfile -e "$last" "$(dirname "$last")/venv/lib" ;; esac ;;
+esac
+"""
+
+
+def test_an_environment_is_made_by_uv_and_torch_is_changed_for_an_old_driver(box) -> None:  # type: ignore[no-untyped-def]
+    shutil.rmtree(box.home / ".llmconsole", ignore_errors=True)
+    uv = box.home / "uv"
+    uv.write_text(UV.replace("{python}", sys.executable))
+    uv.chmod(0o755)
+    host, told = box.host(), list[str]()
+    found = replace(survey(host), tools=(("uv", str(uv)),))
+    python = bootstrap(host, found, told.append)
+    assert python[0].endswith("/venv/bin/python") and host.python == python
+    assert host.run([*python, "-c", "import engine.rundir as m; print(m.__file__)"]).out.decode().startswith(
+        str(Path(python[0]).parents[1] / "lib"))
+    assert bootstrap(host, found, told.append) == python and told[-1] == "this version of the program is there already"
+    shutil.rmtree(box.home / ".llmconsole")
+    with pytest.raises(RunnerFailed, match=r"torch sees \d of 99 GPUs"):
+        bootstrap(host, replace(found, gpus=(Gpu(0, "H100", 80.0),) * 99, driver="570.1"), told.append)
+    calls = (box.home / "uv.log").read_text().splitlines()
+    assert any("--torch-backend auto" in call for call in calls) and sum("venv --python" in call for call in calls) >= 2
+    assert any("made for driver 570.1" in text for text in told)
     host.close()
 
 
