@@ -29,6 +29,7 @@ from engine.tokenizer.bpe import Tokenizer
 from engine.tokenizer.store import TokenizerError
 from engine.train import checkpoint, resume
 from engine.train.batch_size import OutOfMemory, accumulation_steps, fitting_batch_size, memory_watched
+from engine.train.cpu_memory import keep_freed_memory
 from engine.train.loop import Hooks, Progress, Schedule, Trainer, loop_state, progress_from
 from engine.train.rank_view import Batches
 from engine.train.resume import check_tokenizer
@@ -64,6 +65,8 @@ class Workbench:
 def open_world(config: Training) -> Iterator[tuple[Device, World]]:
     """The device of this rank and the ranks together, all in the precision that rank 0 chose."""
     device = choose_device(config.device_type, config.dtype)
+    if device.device.type == "cpu":
+        keep_freed_memory()
     with joined(device.device) as world:
         device = replace(device, dtype=world.share(device.dtype))
         if device.dtype == torch.float16:

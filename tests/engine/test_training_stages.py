@@ -69,9 +69,9 @@ def start(base: Path, stage: str, *more: str) -> subprocess.Popen[bytes]:
     )
 
 
-def finish(process: subprocess.Popen[bytes]) -> int:
+def finish(process: subprocess.Popen[bytes], *also: int) -> int:
     _, error = process.communicate(timeout=100)
-    assert process.returncode in (0, EXIT_STOPPED), error.decode()
+    assert process.returncode in (0, EXIT_STOPPED, *also), error.decode()
     return process.returncode
 
 
@@ -109,7 +109,7 @@ def test_killed_at_random_and_resumed_gives_the_same_weights(prepared: Path, tmp
         stopped = start(broken, stage, "--resume")
         time.sleep(3.5)
         stopped.send_signal(signal.SIGTERM)
-        finish(stopped)
+        finish(stopped, -signal.SIGTERM)  # on a busy machine it may not have got as far as to listen
 
         assert finish(start(broken, stage, "--resume")) == 0
         ours, theirs = weights(broken, source), weights(whole, source)
