@@ -40,9 +40,11 @@ class ChatPipe:
             with suppress(subprocess.TimeoutExpired, RemoteError):
                 self._process.wait(_PATIENCE_S)
         self._process.close()
+        with suppress(OSError):
+            self._process.stdout.close()
 
     def _keep_words(self) -> None:
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError), self._process.stderr:
             for raw in self._process.stderr:
                 self._words.append(raw.decode("utf-8", "replace").strip())
 

@@ -92,6 +92,15 @@ def test_stop_length_and_several_choices(client: openai.OpenAI) -> None:
     assert {c.finish_reason for c in cut.choices} == {"length"} and cut.usage and cut.usage.completion_tokens == 8
 
 
+def test_streamed_choices_come_side_by_side(client: openai.OpenAI) -> None:
+    stream = client.chat.completions.create(model="sft/d1@1", messages=HELLO, stream=True, n=2)  # type: ignore
+    said = ["", ""]
+    for chunk in stream:
+        for choice in chunk.choices:
+            said[choice.index] += choice.delta.content or ""
+    assert said == [SAID, SAID]
+
+
 def test_text_parts_and_system(client: openai.OpenAI) -> None:
     messages = [{"role": "developer", "content": "be brief"},
                 {"role": "user", "content": [{"type": "text", "text": "hel"}, {"type": "text", "text": "lo"}]}]

@@ -89,3 +89,14 @@ def test_a_phone_sees_everything(server: Any, page: Any) -> None:
     done(page)
     assert page.eval("document.documentElement.scrollWidth <= 390 && document.querySelector('#send')"
                      ".getBoundingClientRect().right <= 390 && document.querySelector('main').clientWidth === 390")
+
+
+def test_a_server_that_dies_is_told_in_the_turn(start: Any, model_base: Any, page: Any) -> None:
+    server = start(model_base, "--model=sft/d1@2")
+    page.open(server.url)
+    ask(page, "/max 4096")
+    ask(page, "go on for ever")
+    page.until("busy !== null && turns[turns.length - 1].parts.length > 0")
+    server.process.kill()
+    done(page)
+    assert "regenerate asks again" in page.eval(LOG) and "~~~" in page.eval(LOG)
