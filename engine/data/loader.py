@@ -58,6 +58,8 @@ class TextBatches:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         start = None if self._state is None else portable(self._state)
+        if self.device.type == "cuda" and self.device.index is None:  # a new thread would take the first GPU for it
+            self.device = torch.device("cuda", torch.cuda.current_device())
         made = self._made(start)
         for x, y, state in prefetch(made, self.ahead) if self.ahead else made:
             self._state = state
@@ -66,6 +68,8 @@ class TextBatches:
     def _made(self, start: State | None) -> Iterator[tuple[Tensor, Tensor, State]]:
         """Batches in this machine's memory, for a GPU in pages that it can fetch by itself."""
         B, T = self.shape
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)
         if self.packing == STREAM:
             packed = stream(self.groups, B, T, start)
         else:

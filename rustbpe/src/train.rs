@@ -125,6 +125,7 @@ impl Trainer {
         let length = self.words.length(pair.0);
         let (mut count, mut kept) = (0, 0);
         for i in 0..places.len() {
+            places.get(i + AHEAD).inspect(|&&place| self.words.prefetch(place));
             let place = places[i];
             let weight = self.words.weight_at(place, pair, length);
             count += weight;
@@ -240,6 +241,8 @@ impl PairTable {
 }
 
 const FLOOR_DIVISOR: u64 = 16;
+/// How many places ahead a place is announced to the memory.
+const AHEAD: usize = 24;
 /// In place of the number of a list.
 const NO_LIST: u32 = u32::MAX;
 

@@ -86,6 +86,11 @@ impl Words {
         self.weights[weight as usize] * u64::from((token == pair.0) & (right == pair.1))
     }
 
+    #[inline(always)]
+    pub fn prefetch(&self, place: u32) {
+        pages::prefetch(&self.cells[place as usize]);
+    }
+
     pub fn length(&self, token: u32) -> u32 {
         self.lengths[token as usize]
     }
