@@ -26,6 +26,7 @@ OnWait = Callable[[str], None]
 _PIECE = 1 << 20
 _LFS = {"Accept": "application/vnd.git-lfs+json", "Content-Type": "application/vnd.git-lfs+json"}
 _MAX_REDIRECTS = 5
+_MAX_PAGES = 1000  # of a listing, a thousand files each
 
 
 def default_endpoint() -> str:
@@ -107,7 +108,9 @@ class HubWire:
         url = f"{self._api()}/tree/{quote(revision, safe='')}" + (f"/{quote(folder)}" if folder else "")
         found: list[Listed] = []
         next_url: str | None = f"{url}?recursive=true&expand=false"
-        while next_url:
+        for _ in range(_MAX_PAGES):
+            if next_url is None:
+                return found
             reply = self._send("GET", next_url, accept=(404,))
             if reply.status_code == 404:
                 if reply.headers.get("X-Error-Code") == "EntryNotFound":
@@ -117,7 +120,7 @@ class HubWire:
             next_url = reply.links.get("next", {}).get("url")
             if next_url:
                 next_url = self._own(urljoin(url, next_url))
-        return found
+        raise HubUnreachable(f"the listing of {self.repo} does not end")
 
     def file_head(self, revision: str, path: str) -> Head:
         reply = self._follow("HEAD", self._resolve_url(revision, path))

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from remote import backup_manifest, fetching
-from remote.backup_manifest import MANIFEST, Manifest
+from remote.backup_manifest import MANIFEST, SUMS, Manifest
 from remote.checkpoint_files import importance
 from remote.errors import CopyRefused, DamagedCopy
 from remote.fetching import Patience
@@ -56,8 +56,15 @@ class Restored:
 
 
 def read_manifest(source: Source, sha256: str | None = None) -> Manifest:
-    """What the source says that it holds. Raises DamagedCopy, NoSuchCopy."""
-    return backup_manifest.load(source.small(MANIFEST), sha256)
+    """What the source says that it holds. Raises DamagedCopy, NoSuchCopy.
+
+    `sha256` is what a receipt says of the manifest; without a receipt, SHA256SUMS must agree with it.
+    """
+    text = source.small(MANIFEST)
+    manifest = backup_manifest.load(text, sha256)
+    if sha256 is None and source.small(SUMS) != backup_manifest.sums(manifest, text):
+        raise DamagedCopy(f"{MANIFEST} and {SUMS} do not agree")
+    return manifest
 
 
 def restore(source: Source, manifest: Manifest, base: Path, progress: Progress, stop: threading.Event, *,

@@ -212,3 +212,22 @@ def test_killed_at_any_point_nothing_half_is_called_complete(
                            and not name.startswith("manifest"))
         bring(HubSource(hub_keeper.wire(), "runs/nanochat/base/d4/000300"), back)
         assert not list(back.rglob("*.part*")) and not list(back.rglob(".cache"))
+
+
+def test_every_mutation_of_a_manifest_is_noticed_without_a_receipt(tmp_path: Path, never: threading.Event) -> None:
+    """As many as LLMCONSOLE_MUTATIONS says; a person who has only the copy has only its own word."""
+    base, count = tmp_path / "small" / "nanochat", int(os.environ.get("LLMCONSOLE_MUTATIONS", "300"))
+    add_checkpoint(base, ranks=1, size=200)
+    FolderSafekeeper(tmp_path / "b", settle=0).back_up(LocalHost(), str(base), nothing, never)
+    copy, chance = tmp_path / "b/runs/nanochat/base/d4/000300", random.Random(11)
+    source = FolderSource(copy)
+    for number in range(count):
+        path = copy / ("manifest.json" if number % 4 else "SHA256SUMS")
+        good = path.read_bytes()
+        at = chance.randrange(len(good))
+        swap = bytes([good[at] ^ 1 << chance.randrange(8)])
+        path.write_bytes((good[:at] + swap + good[at + 1:], good[:at], good[:at] + b"9" + good[at:])[number % 3])
+        with pytest.raises(DamagedCopy):
+            read_manifest(source)
+        path.write_bytes(good)
+    read_manifest(source)
