@@ -18,6 +18,7 @@ from console.widgets.chat_stats import spark
 from console.widgets.marked import marked
 from console.widgets.prompt import Prompt
 from console.widgets.turns import Transcript
+from engine.data.conversations import read_conversations
 
 
 @pytest.fixture
@@ -334,11 +335,13 @@ def test_kept_rows_survive_damage() -> None:
     assert Conversation.of(conversation.rows()).rows() == conversation.rows()
 
 
-def test_export_is_what_custom_data_reads() -> None:
+def test_export_is_what_custom_data_reads(tmp_path: Any) -> None:
     tool = [{"type": "python", "text": "1+1"}, {"type": "text", "text": "two"}]
     line = export_line([{"role": "user", "content": "q"}, {"role": "assistant", "content": tool},
                         {"role": "user", "content": "open"}], "Be brief.")
     assert json.loads(line) == [{"role": "user", "content": "Be brief.\n\nq"}, {"role": "assistant", "content": "two"}]
+    (tmp_path / "chat.jsonl").write_text(line * 2)
+    assert read_conversations(tmp_path / "chat.jsonl") == [json.loads(line)] * 2
 
 
 async def test_a_slash_shows_what_can_follow(drive: Any, trained: Any) -> None:
