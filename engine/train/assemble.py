@@ -5,6 +5,8 @@ Each stage file says only where its weights come from, what its batches are and 
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -71,9 +73,16 @@ def open_world(config: Training) -> Iterator[tuple[Device, World]]:
         device = replace(device, dtype=world.share(device.dtype))
         if device.dtype == torch.float16:
             raise ConfigError("--dtype=float16: training needs loss scaling in it; use bfloat16 or float32")
+        if config.compile and device.device.type == "cpu" and not cpp_compiler():
+            raise ConfigError("--compile: on a CPU that needs a C++ compiler (g++ or clang++), and there is none here")
         if config.fp8 and (problem := fp8.unsupported(device.device)):
             raise ConfigError(f"--fp8: {problem}")
         yield device, world
+
+
+def cpp_compiler() -> str | None:
+    """What torch.compile would call on a CPU."""
+    return shutil.which(os.environ.get("CXX", "")) or shutil.which("g++") or shutil.which("clang++")
 
 
 def run_with_retry(
@@ -201,7 +210,8 @@ def train(
 def _compute(bench: Workbench) -> Callable[..., Tensor]:
     """The model as training runs it: in 8 bits and compiled where that was asked for."""
     model = bench.model
-    compute: Callable[..., Tensor] = torch.compile(model, dynamic=False) if bench.config.compile else model
+    padded = bool(getattr(bench.config, "target_examples_per_step", None))  # every batch then has its own width
+    compute: Callable[..., Tensor] = torch.compile(model, dynamic=padded) if bench.config.compile else model
     return fp8.training_forward(model, compute) if bench.config.fp8 else compute
 
 

@@ -145,7 +145,7 @@ class Trainer:
     def _accumulate(self, stream: Iterator[tuple[Tensor, Tensor]]) -> float:
         """Forward and backward over one optimizer step's batches; the mean loss of all ranks in nats per token."""
         self.model.train()
-        compute = self.compute or self.model
+        compute = self.model if self.compute is None else self.compute
         total = torch.zeros((), device=self.device.device)
         for _ in range(self.schedule.accumulation):
             x, y = next(stream)

@@ -206,3 +206,35 @@ def test_packing_resumes_at_the_exact_batch(cut: int) -> None:
     for x, y in expected[cut:]:
         rx, ry = next(resumed)
         assert torch.equal(x, rx) and torch.equal(y, ry)
+
+
+class Uncounted:
+    """As torch.compile's wrapper behaves: it may be called, but asking whether it is empty fails."""
+
+    def __init__(self, model: GPT) -> None:
+        self.model, self.calls = model, 0
+
+    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
+        self.calls += 1
+        return self.model(x, y)
+
+    def __len__(self) -> int:
+        raise TypeError
+
+
+def test_training_goes_through_the_compiled_model_and_nothing_else_does(tmp_path: Path) -> None:
+    plain, run = trainer(tmp_path / "a"), trainer(tmp_path / "b")
+    run.compute = compute = Uncounted(run.model)
+    run.hooks.evaluate = lambda step: run.model(torch.zeros(1, 4, dtype=torch.long)).mean().item()
+    run.run()
+    plain.run()
+    assert compute.calls == 12 * 2
+    assert all(torch.equal(a, b) for a, b in zip(run.model.parameters(), plain.model.parameters(), strict=True))
+
+
+def test_core_comes_at_its_cadence_and_at_the_end(tmp_path: Path) -> None:
+    run = trainer(tmp_path, core_every=5)
+    seen: list[int] = []
+    run.hooks.core = seen.append
+    run.run()
+    assert seen == [5, 10, 12]
