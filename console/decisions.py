@@ -133,6 +133,8 @@ class Decisions(App[str]):
 
     @on(ActionDone)
     def _action_done(self, message: ActionDone) -> None:
+        if not self._screen_stacks.get(self.current_mode):
+            return  # the app is closing; what was done is done
         if message.run is not None:
             self.show_run(message.run)
         else:

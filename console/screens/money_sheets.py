@@ -51,7 +51,7 @@ class TypedSheet(ModalScreen[str | None]):
 
     def on_resize(self, event: events.Resize) -> None:
         """The buttons stay in sight."""
-        self.query_one(".sheet-text").styles.max_height = max(event.size.height - 9, 1)
+        self.query_one(".sheet-text").styles.max_height = max(event.size.height * 9 // 10 - 8, 1)
 
     @on(Input.Changed)
     def _changed(self, event: Input.Changed) -> None:

@@ -74,7 +74,7 @@ class RentSheet(ModalScreen["Wish | None"]):
 
     def on_resize(self, event: events.Resize) -> None:
         """The buttons stay in sight: the text gets what they, the inputs and the frame leave."""
-        self.query_one(".sheet-text").styles.max_height = max(event.size.height - 9, 1)
+        self.query_one(".sheet-text").styles.max_height = max(event.size.height * 9 // 10 - 8, 1)
 
     def wish(self) -> Wish:
         return Wish(_number(self.query_one("#usd", Input).value), _number(self.query_one("#hours", Input).value),
