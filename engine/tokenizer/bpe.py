@@ -7,7 +7,6 @@ Ordinary text never becomes a special id, whatever it says: those come only from
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -35,8 +34,9 @@ TRAINERS = ("rustbpe", "huggingface")
 
 _BOS = SPECIAL_TOKENS[0]
 
-# tiktoken aborts the process on a run of a million white space characters, so such a run is cut into pieces.
-_LONGEST_RUN = 500_000
+# Characters that tiktoken gets at most: it needs no second table and so starts at once, but a million blanks in a row
+# abort the process.
+_SHORT = 20_000
 
 
 class Tokenizer:
@@ -137,9 +137,9 @@ class Tokenizer:
         return rustbpe.Tokenizer.from_ranks(self.vocabulary.pattern, ranks)
 
     def _encode(self, text: str) -> list[int]:
-        if len(text) <= _LONGEST_RUN:
+        if len(text) <= _SHORT:
             return self._encoding.encode_ordinary(text)
-        return [i for piece in _cut_long_runs(text) for i in self._encoding.encode_ordinary(piece)]
+        return self.encode_flat([text], num_threads=1)[0].tolist()
 
     def _special_ids(self, token: int | str | None) -> list[int]:
         if token is None:
@@ -179,13 +179,3 @@ class Tokenizer:
     def sha256(self) -> str:
         """Identifies the vocabulary: a model belongs to the tokenizer of this hash."""
         return self.vocabulary.sha256()
-
-
-def _cut_long_runs(text: str) -> list[str]:
-    """`text` in pieces, cut only where more than _LONGEST_RUN white space characters follow each other."""
-    pieces, start = [], 0
-    for run in re.finditer(r"\s+", text):
-        for cut in range(run.start() + _LONGEST_RUN, run.end(), _LONGEST_RUN):
-            pieces.append(text[start:cut])
-            start = cut
-    return [*pieces, text[start:]]

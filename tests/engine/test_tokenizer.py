@@ -125,8 +125,9 @@ def test_a_run_of_white_space_that_tiktoken_cannot_take(small: Tokenizer, run: s
     assert small.encode([text, "ab"])[1] == small.encode("ab")
 
 
-def test_long_texts_are_cut_only_inside_long_runs(small: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bpe, "_LONGEST_RUN", 50)
+@pytest.mark.parametrize("limit", [0, 10_000])
+def test_who_encodes_does_not_matter(small: Tokenizer, monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+    monkeypatch.setattr(bpe, "_SHORT", limit)
     text = TEXTS[0] + " " * 49 + TEXTS[1] + "\n" * 50 + "x"
     whole = tiktoken.Encoding("t", pat_str=small.vocabulary.pattern, mergeable_ranks=small.vocabulary.ranks,
                               special_tokens={})
@@ -135,6 +136,7 @@ def test_long_texts_are_cut_only_inside_long_runs(small: Tokenizer, monkeypatch:
 
 def test_lone_surrogates_do_not_stop_it(small: Tokenizer) -> None:
     assert small.decode(small.encode("a\ud800b")) == "a\ufffdb"
+    assert small.decode(small.encode("a\ud800b" * 9000)) == "a\ufffdb" * 9000
 
 
 def test_says_which_file_is_no_tokenizer(tmp_path: Path) -> None:
