@@ -33,6 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Read by OpenMP when torch loads it: idle threads sleep instead of spinning. Free on a quiet machine, and on a busy
     # one (a console, a browser) several times faster, since a spinning thread steals the core of the one it waits for.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Read by torch too: GPU memory in segments that grow, so that little of it is lost between blocks.
+    os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help"):
         print(usage())

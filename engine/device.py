@@ -69,6 +69,7 @@ def choose_device(device_type: str = "auto", dtype: str = "auto") -> Device:
     if kind == "cuda":
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
         torch.cuda.set_device(device)
+        torch.set_float32_matmul_precision("high")  # TF32 where float32 was asked for or is all there is
         name = torch.cuda.get_device_name(device)
         best = torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float32
         return Device(device, _DTYPES.get(dtype, best), gpu_peak_flops(name), name)

@@ -19,6 +19,7 @@ PACKINGS = ("stream", "best_fit")
 class Training:
     """Settings that base training, mid-training and SFT share."""
 
+    run: str = opt("dummy", "name of a Weights & Biases run that gets the curves too; dummy: none")
     device_type: str = opt("auto", "where to compute", choices=DEVICES)
     dtype: str = opt("auto", "precision of the matrix products; weights stay float32", choices=DTYPES)
     max_seq_len: int = opt(2048, "context length in tokens", low=8)
