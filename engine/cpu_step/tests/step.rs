@@ -115,7 +115,7 @@ fn logits(format: Format, kernels: Kernels, threads: usize, stored: Stored, toge
     let mut weights = Weights { random: Random(7), bytes: Vec::new(), scales: Vec::new(), format };
     let model = weights.model(SHAPE, 260);
     let mut stepper = unsafe { Stepper::with(model, threads, kernels) }.unwrap();
-    let (tokens, mut cache, mut out) = (tokens(3, 561), Cache::new(), vec![0.0; SHAPE.vocab]);
+    let (tokens, mut cache, mut out) = (tokens(3, 301), Cache::new(), vec![0.0; SHAPE.vocab]);
     for start in (0..tokens.len()).step_by(together) {
         let end = tokens.len().min(start + together);
         let rows: Vec<Row> = (start..end).map(|at| cache.row(&tokens, at, stored)).collect();
