@@ -59,6 +59,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "new": ("", "begin another chat"),
     "save": ("[TITLE]", "keep this chat; what follows is kept as well"),
     "open": ("", "go back to a kept chat"),
+    "forget": ("", "delete the kept copy of this chat"),
     "export": ("[FILE]", "write the chat as a line of JSON that custom-data training reads"),
     "tokens": ("[TEXT]", "how many tokens a text takes; without a text: this chat"),
     "help": ("", "this list"),

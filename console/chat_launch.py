@@ -48,10 +48,6 @@ class ProcessHere:
         self.stdout: IO[bytes] = self._process.stdout
         self.stderr: IO[bytes] = self._process.stderr
 
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
     def poll(self) -> int | None:
         return self._process.poll()
 

@@ -73,6 +73,8 @@ class ChatVerbs(ConsoleScreen):
             self._model_command(name, argument)
         elif name == "save":
             self.keep(argument)
+        elif name == "forget":
+            self.forget()
         elif name == "export":
             self.export(argument)
         elif name == "tokens":
@@ -182,6 +184,16 @@ class ChatVerbs(ConsoleScreen):
         self.session.reopen(rows)
         self.kept, self._title = id, title
         self.changed()
+
+    def forget(self) -> None:
+        """Delete the kept copy of the chat on screen. Raises ConsoleError."""
+        if self.kept is None:
+            raise ConsoleError("this chat is not kept")
+        if self.console_app.workspace.read_only:
+            raise Refused("this console is read-only, so chats stay")
+        self._store.forget(self.kept)
+        self.kept = None
+        self.tell("the kept copy is deleted; the chat on screen goes on")
 
     def forget_title(self) -> None:
         """The chat on screen is none of the kept ones."""

@@ -7,7 +7,6 @@ token. What waits to be sent is bounded by the length of the answer.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -16,8 +15,6 @@ from typing import Any
 from engine.inference.prompt import Prompt
 from engine.inference.sampling import Sampling
 from engine.inference.stream import Piece
-
-_numbers = itertools.count(1)
 
 
 @dataclass(frozen=True)
@@ -48,7 +45,6 @@ class Answer:
 
     def __init__(self, question: Question, client: str) -> None:
         self.question, self.client = question, client
-        self.number = next(_numbers)
         self.asked = time.perf_counter()
         self.cancelled = False
         self.loop = asyncio.get_running_loop()

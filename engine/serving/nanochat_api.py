@@ -91,9 +91,9 @@ def _replicas(shelf: Shelf) -> list[Replica]:
     return [replica for served in shelf.loaded.values() for replica in served.replicas]
 
 
-def client_of(request: Request) -> str:
-    """Whose turn in the queue this request takes."""
-    return request.client.host if request.client else "?"
+def client_of(request: Request, user: object = None) -> str:
+    """Whose turn in the queue this request takes: an address's, or that of the user it names."""
+    return f"{request.client.host if request.client else '?'} {user[:64] if isinstance(user, str) else ''}"
 
 
 def check(body: ChatRequest) -> None:

@@ -62,11 +62,13 @@ def _model_row(info: ModelInfo, shelf: Shelf) -> dict[str, Any]:
 async def chat_completions(request: Request) -> Response:
     """Answer, as a stream or whole."""
     shelf: Shelf = request.app.state.shelf
-    wish = parse(_decoded(await request.body()), shelf.settings)
+    body = _decoded(await request.body())
+    wish = parse(body, shelf.settings)
     served = await shelf.get(wish.model)
     seeds = [None if wish.seed is None else wish.seed + place for place in range(wish.n)]
     samplings = [Sampling(wish.temperature, wish.top_k, wish.top_p, seed) for seed in seeds]
-    answers = await served.ask(wish.messages, samplings, wish.max_tokens, client_of(request), wish.stops)
+    answers = await served.ask(wish.messages, samplings, wish.max_tokens, client_of(request, body.get("user")),
+                               wish.stops)
     head = _Head(f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), served.info.ref)
     if wish.stream:
         return EventStream(_events(answers, served, wish, head), answers)

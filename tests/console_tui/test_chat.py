@@ -263,6 +263,8 @@ async def test_a_chat_is_kept_reopened_and_exported(drive: Any, trained: Any, tm
         await driver.sees("12*34")
         await burst(driver, "and on")
         await driver.sees("I heard 5")
+        await burst(driver, "/forget")
+        await driver.until(lambda: store.all() == [], "the kept copy gone")
 
 
 async def test_two_models_answer_one_question(drive: Any, trained: Any) -> None:
