@@ -88,6 +88,7 @@ def test_parts_may_be_chosen():
         base_eval.chosen(",")
 
 
+@pytest.mark.skipif("LLMCONSOLE_RANK_TESTS" not in os.environ, reason="two processes; LLMCONSOLE_RANK_TESTS=1 runs it")
 def test_two_processes_give_the_same_scores(evaluated_base, tmp_path):
     """torchrun's world of two on this machine: each rank reads its share, and the sums agree."""
     flags = ["--device-type=cpu", "--dtype=float32", "--device-batch-size=2", "--split-tokens=768", "--eval=core,bpb"]

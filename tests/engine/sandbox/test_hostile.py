@@ -62,7 +62,7 @@ def test_nothing_gets_out_and_nothing_passes(walled, outside, name):
     port = listener.getsockname()[1]
     code = CODE[name].replace("OUT", str(folder)).replace("PORT", str(port)).replace("PID", str(os.getpid()))
     begin = time.monotonic()
-    verdict = walled.judge(code, "f", TESTS, seconds=0.6)
+    verdict = walled.judge(code, "f", TESTS, seconds=0.4)
     assert not verdict.passed, verdict
     assert time.monotonic() - begin < 5
     assert [path.name for path in folder.iterdir()] == ["canary"]
