@@ -108,7 +108,8 @@ def stage_usage(spec: stages.StageSpec) -> str:
 def _option_line(option: Option) -> str:
     choices = f" ({', '.join(option.choices)})" if option.choices else ""
     default = "none" if option.default is None else str(option.default).lower()
-    return f"  {option.flag:<28}{option.help}{choices} [{default}]"
+    flag = f"{option.flag}, -{option.short}" if option.short else option.flag
+    return f"  {flag:<28}{option.help}{choices} [{default}]"
 
 
 if __name__ == "__main__":

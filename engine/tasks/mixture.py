@@ -42,7 +42,7 @@ NAMED = {
         (("SmolTalk", "test"),)),
     "no-benchmarks": Mixture(
         "conversations only, no training split of a benchmark",
-        "SmolTalk+identity*2+DailyDialog+Synthetic-Persona-Chat", (("SmolTalk", "test"),)),
+        "SmolTalk+identity*2+Synthetic-Persona-Chat", (("SmolTalk", "test"),)),
 }
 
 

@@ -75,3 +75,13 @@ def test_booleans_may_stand_alone_and_minus_one_means_unset() -> None:
 def test_values_of_a_wrong_type_are_refused(value: Any) -> None:
     with pytest.raises(ConfigError):
         from_mapping(ChatEval, {"batch_size": value})
+
+
+def test_nanochats_short_flags_are_understood() -> None:
+    from engine.settings.evaluation import ChatEval
+
+    config = from_argv(ChatEval, ["-i", "mid", "-a", "GSM8K|MMLU", "-x=5", "--top-k", "3", "-n", "2"])
+    assert (config.source, config.task_name, config.max_problems, config.top_k) == ("mid", "GSM8K|MMLU", 5, 3)
+    assert config.num_samples == 2
+    with pytest.raises(ConfigError, match="unexpected argument '-q'"):
+        from_argv(ChatEval, ["-q", "1"])
