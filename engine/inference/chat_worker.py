@@ -1,5 +1,7 @@
 """`python -m engine chat --json`: a process that holds a model and answers, over JSON lines on stdin and stdout.
 
+--source, --model-tag and --step load a model at once; without them the first `load` does.
+
 Protocol, version 1. Requests (fields with a value here may be left out):
   {"op":"load","path":DIR,"step":N,"tokenizer":DIR,"device":"auto","dtype":"auto","name":null,
    "backend":"auto"}          dtype may be int8; backend is auto, native or torch
@@ -36,8 +38,8 @@ import traceback
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from engine.catalog import ModelInfo, list_models
-from engine.config import ConfigError
+from engine.catalog import ModelInfo, default_model, list_models
+from engine.config import ConfigError, from_argv
 from engine.context import StageError
 from engine.inference.protocol import (
     MAX_LINE,
@@ -54,6 +56,7 @@ from engine.inference.protocol import (
     read_lines,
 )
 from engine.rundir import base_dir
+from engine.settings.talking import Talk
 
 if TYPE_CHECKING:
     from engine.inference.chat import Chat
@@ -63,16 +66,31 @@ _PACE = 0.02  # seconds between two token events: a fast model must not flood it
 
 
 def main(argv: Sequence[str]) -> int:
-    """Serve until quit or the end of stdin. Raises ConfigError for words that are no flag of ours."""
-    if list(argv) not in ([], ["--json"]):
-        raise ConfigError(f"unexpected {' '.join(argv)!r}: the only flag is --json")
+    """Serve until quit or the end of stdin. Raises ConfigError for words that are no flag of ours, or name no model."""
+    first = _first(from_argv(Talk, argv))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-c is for the client, who then says quit or closes the pipe
     with _stdout_for_events() as out, open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as stdin:
         try:
-            Worker(Channel(out)).serve(stdin)
+            Worker(Channel(out)).serve(stdin, first)
         except BrokenPipeError:  # the client is gone
             _drop(out)
     return 0
+
+
+def _first(settings: Talk) -> Load | None:
+    """The model to load before anybody asks. Raises ConfigError when there is none of that kind."""
+    wanted = {"source": settings.source, "tag": settings.model_tag, "step": settings.step}
+    if not settings.json:
+        raise ConfigError("--json=false: JSON lines are the only way it speaks; `llmconsole chat` is for people")
+    if all(value is None for value in wanted.values()):
+        return None
+    model = default_model(m for m in list_models(base_dir())
+                          if all(value in (None, getattr(m, name)) for name, value in wanted.items()))
+    if model is None:
+        words = ", ".join(f"{name} {value}" for name, value in wanted.items() if value is not None)
+        raise ConfigError(f"there is no usable model of {words} below {base_dir()}")
+    return Load(model.path, model.step, model.tokenizer_dir, settings.device, settings.dtype, model.ref,
+                settings.backend)
 
 
 def _stdout_for_events() -> BinaryIO:
@@ -91,10 +109,12 @@ def _drop(out: BinaryIO) -> None:
 class Inbox(threading.Thread):
     """Reads requests while the worker is busy, so that a stop is heard between two tokens."""
 
-    def __init__(self, stdin: BinaryIO, channel: Channel) -> None:
+    def __init__(self, stdin: BinaryIO, channel: Channel, first: Request | None = None) -> None:
         super().__init__(daemon=True, name="requests")
         self._stdin, self._channel = stdin, channel
         self._queue: queue.SimpleQueue[Request] = queue.SimpleQueue()
+        if first is not None:
+            self._queue.put(first)
         self._waiting: set[str] = set()  # ids of answers not finished yet
         self._stopped: set[str] = set()  # ids that were cancelled
         self._quitting = False
@@ -151,9 +171,9 @@ class Worker:
         self._channel = channel
         self._chat: Chat | None = None
 
-    def serve(self, stdin: BinaryIO) -> None:
-        """Until quit. Raises BrokenPipeError when nobody listens any more."""
-        inbox = Inbox(stdin, self._channel)
+    def serve(self, stdin: BinaryIO, first: Request | None = None) -> None:
+        """Obey `first`, then requests until quit. Raises BrokenPipeError when nobody listens any more."""
+        inbox = Inbox(stdin, self._channel, first)
         inbox.start()
         self._channel.emit("ready", v=VERSION)
         while not isinstance(request := inbox.next(), Quit):

@@ -329,3 +329,19 @@ def test_it_tells_which_models_there_are(save_chain: Callable[..., tuple[Path, P
     [row] = json.loads(out.getvalue().splitlines()[1])["models"]
     assert (row["ref"], row["path"], row["tokenizer"]) == ("sft/d1@4", str(folder), str(tokenizer))
     assert row["problem"] is None
+
+
+def test_a_model_may_be_named_at_the_start(save_chain: Callable[..., tuple[Path, Path]], tmp_path: Path) -> None:
+    save_chain(tmp_path, 4, b"x")
+    environment = {**os.environ, "NANOCHAT_BASE_DIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
+
+    def run(*flags: str) -> subprocess.CompletedProcess[str]:
+        words = [sys.executable, "-m", "engine", "chat", "--json", *flags]
+        return subprocess.run(words, cwd=ROOT, env=environment, input="", capture_output=True, text=True, timeout=WAIT)
+
+    done = run("--source=sft", "--backend=torch")
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [e["event"] for e in events] == ["ready", "loaded"] and events[1]["model"]["name"] == "sft/d1@4"
+    for flags, said in (("--source=rl",), "no usable model of source rl"), (("--sorce=sft",), "did you mean source"):
+        done = run(*flags)
+        assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr
