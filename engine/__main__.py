@@ -23,6 +23,7 @@ _COMMANDS = {
     "run": ("engine.pipeline:main", "run the stages of a recipe, each in a process of its own"),
     "export": ("engine.interchange.command:export_main", "write a model in transformers' format"),
     "import": ("engine.interchange.command:import_main", "make a checkpoint of a model in transformers' format"),
+    "fetch": ("engine.tasks.fetch:main", "get the data of tasks and evaluations ahead of time; alone: list them"),
     "chat": ("engine.inference.chat_worker:main", "load a model and answer over JSON lines on stdin and stdout"),
     "serve": ("engine.serving.server:main", "answer over HTTP: a web page, nanochat's API and OpenAI's"),
 }

@@ -273,8 +273,8 @@ def _retrying(split: HubSplit, wait: Callable[[float], object], attempts: int, a
 def _missing(split: HubSplit, reason: str) -> StageError:
     return StageError(
         f"{split} is not on this machine and cannot be fetched: {reason}",
-        f"with a network: start again, it goes on where it stopped. Without one: copy {FOLDER}/ of a machine that has "
-        f"it (the folder {FOLDER}/{split.repo.replace('/', '--')}), or leave the task out", "data")
+        "with a network: start again, it goes on where it stopped. Without one: python -m engine fetch on another "
+        f"machine, and copy its {FOLDER}/{split.repo.replace('/', '--')} here; or leave the task out", "data")
 
 
 class _locked:

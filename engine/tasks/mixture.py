@@ -50,12 +50,16 @@ def build(name_or_spec: str, base: Path, split: str = "train", *, log: Log = pri
     """The conversations of a mixture, shuffled once and for all. Raises ConfigError or StageError."""
     if split not in SPLITS:
         raise ConfigError(f"a mixture has the splits {' and '.join(SPLITS)}, not {split!r}")
-    if name_or_spec in NAMED:
-        mixture = NAMED[name_or_spec]
-        items = _items(mixture.train, "train") if split == "train" else list(mixture.val)
+    if split == "val" and name_or_spec in NAMED:
+        items = list(NAMED[name_or_spec].val)
     else:
-        items = _items(name_or_spec, split)
+        items = _items(NAMED[name_or_spec].train if name_or_spec in NAMED else name_or_spec, split)
     return TaskMixture([task for item, part in items for task in table.load(item, base, part, log=log)])
+
+
+def items_of(name: str) -> list[tuple[str, str]]:
+    """Every (item, split of the table) that a named mixture reads, for training and validation."""
+    return [*_items(NAMED[name].train, "train"), *NAMED[name].val]
 
 
 def _items(spec: str, split: str) -> list[tuple[str, str]]:

@@ -234,3 +234,28 @@ def test_without_words_and_network_it_says_where_to_put_them(tmp_path, monkeypat
     with pytest.raises(StageError) as error:
         table.find("SpellingBee").load(tmp_path)
     assert str(tmp_path / "words_alpha.txt") in error.value.next
+
+
+def test_fetch_gets_everything_once_and_lists_it(stocked, small_hub, monkeypatch, capsys):
+    from engine.tasks import fetch
+
+    monkeypatch.setenv("NANOCHAT_BASE_DIR", str(stocked))
+    assert fetch.main([]) == 0 and "here: " not in capsys.readouterr().out
+    assert fetch.main(["benchmarks", "nanochat-sft", "gsm8k"]) == 0
+    asked = len(small_hub.requests)
+    assert fetch.main(["benchmarks", "nanochat-sft", "gsm8k"]) == 0 and len(small_hub.requests) == asked
+    assert fetch.main([]) == 0
+    out = capsys.readouterr().out
+    assert "here: train, test" in out and "made on the fly" in out and "needs a token" in out
+    with pytest.raises(ConfigError, match="did you mean benchmarks"):
+        fetch.main(["benchmark"])
+
+
+def test_fetch_goes_on_after_a_failure_and_says_so(stocked, small_hub, monkeypatch, capsys):
+    from engine.tasks import fetch
+
+    monkeypatch.setenv("NANOCHAT_BASE_DIR", str(stocked))
+    del small_hub.files["cais/mmlu"]
+    assert fetch.main(["benchmarks"]) == 1
+    told = capsys.readouterr()
+    assert "cais/mmlu all/test: not on the Hub" in told.err and "5 of 6 are in" in told.out
