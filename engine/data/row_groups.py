@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -67,7 +68,7 @@ class RowGroups:
 
     def from_place(self, place: Place) -> Iterator[Group]:
         """This group and all behind it. Raises ValueError when no file has a row group for this rank."""
-        pq_idx, rg_idx, epoch = place.pq_idx % len(self.files), place.rg_idx, place.epoch
+        pq_idx, rg_idx, epoch = place.pq_idx, place.rg_idx, place.epoch
         empty = 0
         while empty <= len(self.files):
             file = self._file(pq_idx)
@@ -83,17 +84,28 @@ class RowGroups:
 
     def read(self, place: Place) -> Group:
         """One row group. Raises ValueError naming the file when it cannot be read."""
-        path = self.files[place.pq_idx]
+        return Group(place, *self._encode(self._texts(place)))
+
+    def read_rows(self, place: Place, rows: Sequence[int]) -> list[npt.NDArray[np.uint32]]:
+        """The ids of some documents of a row group; the others are not encoded."""
+        ids, offsets = self._encode(self._texts(place).take(rows))
+        return [ids[first:end].copy() for first, end in pairwise(offsets)]
+
+    def _texts(self, place: Place) -> pa.ChunkedArray:
         try:
-            column = self._file(place.pq_idx).read_row_group(place.rg_idx, columns=["text"]).column("text")
+            return self._file(place.pq_idx).read_row_group(place.rg_idx, columns=["text"]).column("text")
         except (pa.ArrowInvalid, KeyError, OSError) as error:
-            raise ValueError(f"{path}: row group {place.rg_idx} is not readable: {error}; delete the file and run the "
-                             "dataset stage again") from error
-        ids, offsets = self.tokenizer.encode_flat(column.to_pylist(), self.tokenizer.get_bos_token_id(),
-                                                  num_threads=self._threads)
-        return Group(place, ids, offsets)
+            raise ValueError(f"{self.files[place.pq_idx]}: row group {place.rg_idx} is not readable: {error}; delete "
+                             "the file and run the dataset stage again") from error
+
+    def _encode(self, texts: pa.ChunkedArray) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
+        bos = self.tokenizer.get_bos_token_id()
+        return self.tokenizer.encode_flat(texts.to_pylist(), bos, num_threads=self._threads)
 
     def _file(self, pq_idx: int) -> pq.ParquetFile:
+        if pq_idx >= len(self.files):
+            raise ValueError(f"the place to go on from is in shard {pq_idx + 1}, and there are {len(self.files)}: bring "
+                             "back the shards that the checkpoint was trained on, or start the stage anew")
         if self._open is None or self._open[0] != pq_idx:
             self._open = (pq_idx, pq.ParquetFile(self.files[pq_idx]))
         return self._open[1]

@@ -118,13 +118,14 @@ def _best_fit_start(groups: RowGroups, start: State | None) -> tuple[list[_Waiti
     if "buffer" not in start:
         raise ValueError("the checkpoint's place in the data is of the stream packing: resume with that packing")
     place = Place(start["pq_idx"], start["rg_idx"], start["epoch"])
-    read: dict[tuple[int, int], Group] = {}
-    waiting = []
-    for arrived, (pq_idx, rg_idx, number) in enumerate(start["buffer"]):
-        group = read.get((pq_idx, rg_idx)) or groups.read(Place(pq_idx, rg_idx, place.epoch))
-        read[pq_idx, rg_idx] = group
-        ids = _document(group, number)
-        waiting.append((len(ids), -arrived, group.place, number, ids))
+    wanted: dict[Place, list[tuple[int, int]]] = {}  # row group -> (row, number in order of arrival)
+    for arrived, (pq_idx, rg_idx, row) in enumerate(start["buffer"]):
+        wanted.setdefault(Place(pq_idx, rg_idx, place.epoch), []).append((row, arrived))
+    waiting: list[_Waiting] = []
+    for group, entries in wanted.items():  # of a row group that was read long ago, few documents still wait
+        documents = groups.read_rows(group, [row for row, _ in entries])
+        for (row, arrived), ids in zip(entries, documents, strict=True):
+            waiting.append((len(ids), -arrived, group, row, ids))
     return sorted(waiting, key=lambda document: document[:2]), _refills(groups, place, start["row"])
 
 

@@ -127,6 +127,13 @@ def test_a_place_of_the_other_packing_is_refused(seed_era: Path, tokenizer: Toke
         next(iter(TextBatches(shards(seed_era), tokenizer, B, T, packing=packing, start=start)))
 
 
+@pytest.mark.parametrize("packing", PACKINGS)
+def test_a_place_in_a_shard_that_is_gone_is_said(seed_era: Path, tokenizer: Tokenizer, packing: str) -> None:
+    start = {**TextBatches(shards(seed_era), tokenizer, B, T, packing=packing).state(), "pq_idx": 2}
+    with pytest.raises(ValueError, match=r"in shard 3, and there are 2: bring back"):
+        next(iter(TextBatches(shards(seed_era)[:2], tokenizer, B, T, packing=packing, start=start)))
+
+
 def test_ranks_share_the_text(seed_era: Path, tokenizer: Tokenizer) -> None:
     """Row groups of two ranks together are those of one."""
     files = shards(seed_era)[:2]
