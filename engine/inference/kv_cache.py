@@ -34,6 +34,10 @@ class KVCache:
     def max_len(self) -> int:
         return self.k.shape[3]
 
+    @property
+    def nbytes(self) -> int:
+        return self.k.nbytes + self.v.nbytes
+
     def insert(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Write k and v (B, K, t, D) at `pos`; returns views (B, K, pos + t, D) of all that this layer has stored."""
         end = self.pos + k.shape[2]

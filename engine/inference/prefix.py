@@ -12,6 +12,7 @@ from engine.inference.kv_cache import KVCache
 from engine.inference.stepper import Stepper, refresh_state
 from engine.model.gpt import GPT
 
+_MOST_BYTES = 1 << 29  # of idle caches, beside the newest one
 _WORTHWHILE = 16  # shared tokens; fewer are read again about as fast
 
 
@@ -49,6 +50,8 @@ class PrefixStore:
         """Keep a cache; it holds the first `pos` of these tokens."""
         if cache.pos:
             self._kept = [*self._kept, (list(tokens[: cache.pos]), cache)][-self._keep :]
+        while len(self._kept) > 1 and sum(cache.nbytes for _, cache in self._kept) > _MOST_BYTES:
+            del self._kept[0]
 
 
 def _shared(one: Sequence[int], other: Sequence[int]) -> int:

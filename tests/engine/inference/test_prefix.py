@@ -9,6 +9,7 @@ import pytest
 from engine.inference.batch import DecodeBatch
 from engine.inference.generate import Engine
 from engine.inference.native import NativeStepper
+from engine.inference.prefix import PrefixStore
 from engine.inference.sampling import Sampling
 from engine.inference.stepper import TorchStepper
 from engine.model.config import ERAS, GPTConfig
@@ -72,6 +73,21 @@ def test_the_same_prompt_again_and_a_cancelled_one(byte_tokenizer) -> None:
     assert list(engine.generate(prompt, max_tokens=10, temperature=0)) == first
     longer = engine.generate(prompt, max_tokens=150, temperature=0)
     assert [step for step, _ in zip(longer, range(10), strict=False)] == first, "a kept cache may be too short"
+
+
+def test_idle_caches_take_bounded_memory(byte_tokenizer, monkeypatch) -> None:
+    model = make_model("seed")
+    store = PrefixStore(model, TorchStepper(model), keep=5)
+    caches = [TorchStepper(model).cache(64) for _ in range(8)]
+    for i, cache in enumerate(caches):
+        cache.rewind(40, 1)
+        store.give(cache, [i] * 64)
+    assert store.take([7] * 50, 60) is caches[7] and caches[7].pos == 40
+    assert store.take([2] * 50, 60) not in caches, "the oldest were let go"
+    monkeypatch.setattr("engine.inference.prefix._MOST_BYTES", 2 * caches[0].nbytes)
+    store.give(caches[7], [7] * 64)
+    assert store.take([5] * 50, 60) not in caches
+    assert store.take([6] * 50, 60) is caches[6]
 
 
 def test_a_batch_reads_only_what_is_new(byte_tokenizer) -> None:
