@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from engine.context import StageError
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -67,7 +69,7 @@ class RowGroups:
         return Place(0, self.rank, 1)
 
     def from_place(self, place: Place) -> Iterator[Group]:
-        """This group and all behind it. Raises ValueError when no file has a row group for this rank."""
+        """This group and all behind it. Raises StageError when no file has a row group for this rank."""
         pq_idx, rg_idx, epoch = place.pq_idx, place.rg_idx, place.epoch
         empty = 0
         while empty <= len(self.files):
@@ -79,11 +81,11 @@ class RowGroups:
             pq_idx, rg_idx = pq_idx + 1, self.rank
             if pq_idx == len(self.files):
                 pq_idx, epoch = 0, epoch + 1
-        raise ValueError(f"rank {self.rank} of {self.world} finds no row group of its own in {len(self.files)} files: "
-                         "use fewer processes or shards with more row groups")
+        raise StageError(f"rank {self.rank} of {self.world} finds no row group of its own in {len(self.files)} shards",
+                         "use fewer processes, or more text", "data")
 
     def read(self, place: Place) -> Group:
-        """One row group. Raises ValueError naming the file when it cannot be read."""
+        """One row group. Raises StageError naming the file when it cannot be read."""
         return Group(place, *self._encode(self._texts(place)))
 
     def read_rows(self, place: Place, rows: Sequence[int]) -> list[npt.NDArray[np.uint32]]:
@@ -95,8 +97,8 @@ class RowGroups:
         try:
             return self._file(place.pq_idx).read_row_group(place.rg_idx, columns=["text"]).column("text")
         except (pa.ArrowInvalid, KeyError, OSError) as error:
-            raise ValueError(f"{self.files[place.pq_idx]}: row group {place.rg_idx} is not readable: {error}; delete "
-                             "the file and run the dataset stage again") from error
+            raise StageError(f"{self.files[place.pq_idx]}: row group {place.rg_idx} is not readable: {error}",
+                             "delete the file and run the dataset stage again", "data") from error
 
     def _encode(self, texts: pa.ChunkedArray) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
         bos = self.tokenizer.get_bos_token_id()
@@ -104,8 +106,8 @@ class RowGroups:
 
     def _file(self, pq_idx: int) -> pq.ParquetFile:
         if pq_idx >= len(self.files):
-            raise ValueError(f"the place to go on from is in shard {pq_idx + 1}, and there are {len(self.files)}: bring "
-                             "back the shards that the checkpoint was trained on, or start the stage anew")
+            raise StageError(f"the place to go on from is in shard {pq_idx + 1}, and there are {len(self.files)}",
+                             "bring back the shards that the checkpoint was trained on, or start the stage anew", "data")
         if self._open is None or self._open[0] != pq_idx:
             self._open = (pq_idx, pq.ParquetFile(self.files[pq_idx]))
         return self._open[1]

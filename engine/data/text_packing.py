@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from engine.context import StageError
 from engine.data.row_groups import Group, Place, RowGroups
 
 Ids = npt.NDArray[np.int64]
@@ -28,6 +29,11 @@ STREAM, BEST_FIT = "stream", "best_fit"
 PACKINGS = (STREAM, BEST_FIT)
 LOOK_AHEAD = 1000  # documents that best fit chooses from, at least
 REFILL = 128       # documents added at a time: which ones wait together decides what fits best
+
+
+def _other_packing(packing: str) -> StageError:
+    return StageError(f"the checkpoint's place in the data is of the packing {packing}",
+                      f"resume with --packing={packing}, or start the stage anew", "settings")
 
 
 def stream(groups: RowGroups, batch_size: int, seq_len: int, start: State | None) -> Iterator[tuple[Ids, State]]:
@@ -48,7 +54,7 @@ def stream(groups: RowGroups, batch_size: int, seq_len: int, start: State | None
 
 def _stream_start(groups: RowGroups, start: State | None) -> State:
     if start is not None and "buffer" in start:
-        raise ValueError("the checkpoint's place in the data is of the best-fit packing: resume with that packing")
+        raise _other_packing(BEST_FIT)
     return {**asdict(groups.first()), "offset": 0, **(start or {})}
 
 
@@ -116,7 +122,7 @@ def _best_fit_start(groups: RowGroups, start: State | None) -> tuple[list[_Waiti
     if start is None:
         return [], _refills(groups, groups.first(), 0)
     if "buffer" not in start:
-        raise ValueError("the checkpoint's place in the data is of the stream packing: resume with that packing")
+        raise _other_packing(STREAM)
     place = Place(start["pq_idx"], start["rg_idx"], start["epoch"])
     wanted: dict[Place, list[tuple[int, int]]] = {}  # row group -> (row, number in order of arrival)
     for arrived, (pq_idx, rg_idx, row) in enumerate(start["buffer"]):
