@@ -107,7 +107,7 @@ class RowGroups:
     def _file(self, pq_idx: int) -> pq.ParquetFile:
         if pq_idx >= len(self.files):
             raise StageError(f"the place to go on from is in shard {pq_idx + 1}, and there are {len(self.files)}",
-                             "bring back the shards that the checkpoint was trained on, or start the stage anew", "data")
+                             "bring back the shards that the checkpoint is of, or start the stage anew", "data")
         if self._open is None or self._open[0] != pq_idx:
             self._open = (pq_idx, pq.ParquetFile(self.files[pq_idx]))
         return self._open[1]
