@@ -196,6 +196,7 @@ def ckpt_safe(where: str | None, run_id: str | None, target: str | None, as_json
     """Whether ending the machine would lose nothing. Exit 0: safe. 7: it names what would be lost."""
     from console.backups import chosen_place, in_our_words, keeper_for
     from console.paths import Home, home
+    from console.shelf import same_disk
     from remote.local import LocalHost
 
     home_ = Home(home())
@@ -210,6 +211,8 @@ def ckpt_safe(where: str | None, run_id: str | None, target: str | None, as_json
             line(f"NOT SAFE  {loss.checkpoint}  {_gb(loss.bytes)}  {loss.reason}")
     else:
         line(f"safe: the newest checkpoint of every stage below {base} was read back from {place}")
+        if host is None and not place.repo and same_disk(Path(place.where).expanduser(), Path(base)):
+            note(f"{place.where} is on the very disk of {base}: a broken disk takes both")
     return Exit.VERIFICATION if losses else Exit.OK
 
 

@@ -89,10 +89,18 @@ class Item:
 
 @dataclass(frozen=True)
 class Shelf:
-    """All of them, a run's together, the newest first. `damaged` are receipt files that cannot be trusted."""
+    """All of them, a run's together, the newest first. `damaged` are receipt files that cannot be trusted.
+
+    `near` are destinations on the very disk that the checkpoints here are on: a broken disk takes both.
+    """
 
     items: tuple[Item, ...]
     damaged: tuple[Path, ...] = field(default=())
+    near: frozenset[str] = frozenset()
+
+    def elsewhere(self, item: Item) -> tuple[Kept, ...]:
+        """Proven copies that outlive the place where the checkpoint is now."""
+        return tuple(kept for kept in item.proven if item.here is None or kept.receipt.destination not in self.near)
 
     def find(self, text: str) -> Item:
         """The one that `text` names: all of its name, or a part that fits no other. Raises NotFound."""
@@ -132,7 +140,17 @@ def survey(home: Home, base: Path, away: Iterable[Away] = ()) -> Shelf:
         newest[item.name.run] = max(newest.get(item.name.run, 0.0), item.saved)
     ordered = sorted(names.values(), key=lambda i: (-newest[i.name.run], i.name.run, -_ORDER.index(i.name.stage),
                                                     i.name.tag, -i.name.step))
-    return Shelf(tuple(ordered), tuple(path for book in known for path in book.damaged()))
+    folders = {kept.receipt.destination for item in ordered for kept in item.copies}
+    near = frozenset(where for where in folders if where.startswith("folder:") and same_disk(Path(where[7:]), base))
+    return Shelf(tuple(ordered), tuple(path for book in known for path in book.damaged()), near)
+
+
+def same_disk(folder: Path, base: Path) -> bool:
+    """Whether one broken disk would take both; a folder that cannot be asked is on no disk of ours."""
+    try:
+        return folder.stat().st_dev == base.stat().st_dev
+    except OSError:
+        return False
 
 
 def _newest_word(books: Sequence[ReceiptBook]) -> list[Kept]:

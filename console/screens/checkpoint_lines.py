@@ -92,14 +92,14 @@ def _hub(item: Item) -> str:
 
 
 def only_copies(shelf: Shelf) -> list[Item]:
-    """The newest whole checkpoint of each stage that has no proven copy away from where it is."""
+    """The newest whole checkpoint of each stage that has no proven copy beyond the disk or machine where it is."""
     newest: dict[tuple[str, str, str], Item] = {}
     for item in shelf.items:
         key = (item.name.run, item.name.stage, item.name.tag)
         whole = item.away is not None or (item.here is not None and item.here.problem is None)
         if whole and (key not in newest or newest[key].name.step < item.name.step):
             newest[key] = item
-    return [item for item in newest.values() if not item.proven]
+    return [item for item in newest.values() if not shelf.elsewhere(item)]
 
 
 def safe_line(shelf: Shelf, asked: str) -> Content:
@@ -112,7 +112,8 @@ def safe_line(shelf: Shelf, asked: str) -> Content:
         names = ", ".join(f"{clean_line(i.name.run, 30)} {i.name.stage} {i.name.step:,}" for i in alone[:3])
         more = f" and {len(alone) - 3} more" if len(alone) > 3 else ""
         verb, total = "exists" if len(alone) == 1 else "exist", size(sum(i.bytes for i in alone))
-        lost = f"NO: {names}{more} {verb} only in one place ({total})"
+        where = "on this disk" if any(item.proven for item in alone) else "in one place"
+        lost = f"NO: {names}{more} {verb} only {where} ({total})"
         return Content.assemble("Safe to lose this machine? ", (lost, "bold $text-error"))
     told = "yes by the receipts; S asks the copies" if shelf.items else "there is nothing to lose yet"
     return Content.assemble("Safe to lose this machine? ", (told, "$text-success"))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textual.content import Content
@@ -16,7 +17,7 @@ from textual.screen import Screen
 from console import backups
 from console.messages import ShelfRead
 from console.screens.checkpoint_lines import prune_lines
-from console.shelf import Away, Item, Name, Shelf, survey
+from console.shelf import Away, Item, Name, Shelf, same_disk, survey
 from console.text import clean_line
 from console.transfers import Ended, TransferDesk
 from console.widgets.numbers import size
@@ -217,8 +218,10 @@ class CheckpointVerbs(Screen[None]):
             with backups.in_our_words():
                 losses = backups.keeper_for(workspace.home, place).unproven(host, base)
             if not losses:
-                text = f"YES: the newest checkpoint of every stage was read back from {place} and is still there"
-                return Ended("Nothing would be lost.", answer=text)
+                text = f"the newest checkpoint of every stage was read back from {place} and is still there"
+                near = not run and not place.repo and same_disk(Path(place.where).expanduser(), Path(base))
+                answer = f"NO if the disk breaks, else yes: {text}, on this disk" if near else f"YES: {text}"
+                return Ended("Every newest checkpoint is proven there.", answer=answer)
             first = "; ".join(f"{loss.checkpoint}: {loss.reason}" for loss in losses[:3])
             return Ended(f"{counted(len(losses))} would be lost.",
                          answer=f"NO: {size(sum(loss.bytes for loss in losses))} would be lost. {first}")

@@ -59,7 +59,9 @@ async def test_backing_up_proving_losing_and_restoring(drive: Any, two_checkpoin
         await driver.until(lambda: driver.app.focused.id == "backup", "the button")
         await driver.press("enter")
         await driver.sees("✓ 5/5 files")
-        await driver.sees("yes by the receipts")
+        await driver.sees("exist only on this disk")  # a copy that a broken disk would take too
+        await driver.press("S")
+        await driver.sees("NO if the disk breaks")
         shutil.rmtree(two_checkpoints / "chatsft_checkpoints")
         await driver.press("r")
         await driver.until(lambda: driver.app.screen.shelf.items[0].here is None, "the loss to be noticed")
