@@ -76,6 +76,11 @@ def table(split: HubSplit, base: Path, columns: list[str] | None = None, *, log:
 
     files = local_files(split, base) or download(split, base, log=log)
     try:
+        names = pq.read_schema(files[0]).names
+        missing = [name for name in columns or () if name not in names]
+        if missing:
+            raise StageError(f"{split} has no column {', '.join(missing)}; it has {', '.join(names)}",
+                             "the dataset may have changed", "data")
         return pa.concat_tables([pq.read_table(file, columns=columns) for file in files])
     except (pa.ArrowInvalid, pa.ArrowKeyError, KeyError, OSError) as error:
         raise StageError(f"{split}: {files[0].parent} cannot be read: {error}",

@@ -1,6 +1,6 @@
 """Which conversations mid-training and fine-tuning read: named mixtures, or one that the user writes.
 
-    nanochat-mid, nanochat-sft   what nanochat's two stages read
+    nanochat-mid, nanochat-sft   what nanochat's two stages read; nanochat-modern: its later single one
     no-benchmarks                conversations only: no training split of anything that is asked in evaluation
     SmolTalk:10000+GSM8K*2+identity   any tasks of the table, with rows and counts
     FILE.jsonl                   a file of conversations
@@ -40,6 +40,10 @@ NAMED = {
         "ARC, GSM8K, 10,000 of SmolTalk, identity, a little spelling: about 23,000 rows",
         "ARC-Easy+ARC-Challenge+GSM8K+SmolTalk:10000+identity+SimpleSpelling:300+SpellingBee:300",
         (("SmolTalk", "test"),)),
+    "nanochat-modern": Mixture(
+        "SmolTalk, MMLU three times, GSM8K four times: what its later fine-tuning from base reads",
+        "SmolTalk+MMLU*3+GSM8K*4",
+        (("SmolTalk", "test"), ("MMLU:5200", "test"), ("GSM8K:420", "test"))),
     "no-benchmarks": Mixture(
         "conversations only, no training split of a benchmark",
         "SmolTalk+identity*2+Synthetic-Persona-Chat", (("SmolTalk", "test"),)),

@@ -57,12 +57,7 @@ class HubTask(Task):
 
     @cached_property
     def _table(self) -> pa.Table:
-        found = table(self.split, self.base, log=self.log)
-        missing = [name for name in self.columns if name not in found.column_names]
-        if missing:
-            raise StageError(f"{self.split} has no column {', '.join(missing)}; it has "
-                             f"{', '.join(found.column_names)}", "the dataset may have changed", "data")
-        return found.select(list(self.columns)).combine_chunks()
+        return table(self.split, self.base, list(self.columns), log=self.log)
 
     @cached_property
     def _order(self) -> np.ndarray:
