@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import statistics
 import subprocess
@@ -76,7 +77,8 @@ class Worker:
 
     def __init__(self, name: str) -> None:
         command = [sys.executable, __file__, *sys.argv[1:], "--worker", name]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        env = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}  # as `python -m engine` sets it
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
 
     def ask(self, steps: int) -> dict[str, Any]:
         assert self.process.stdin and self.process.stdout

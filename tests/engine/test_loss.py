@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from engine.model import loss as module
+from engine.model.layers import rms_norm
 from engine.model.loss import IGNORE, mean_cross_entropy, row_cross_entropy
 
 
@@ -61,3 +62,20 @@ def test_in_bfloat16_it_is_as_near_as_the_precision() -> None:
 def test_nothing_to_predict_is_not_a_number_and_touches_nothing_else() -> None:
     x, weight, _ = data(10)
     assert mean_cross_entropy(x, weight, torch.full((10,), IGNORE), 300, 15.0).isnan()
+
+
+def test_the_norm_with_its_own_gradient_is_torchs() -> None:
+    dtype, near = torch.bfloat16, 1e-2
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(3, 5, 64, generator=generator).mul_(3).to(dtype).requires_grad_()
+    outer = torch.randn(x.shape, generator=generator).to(dtype)
+    expected = F.rms_norm(x, (64,))
+    expected.backward(outer)
+    dx, x.grad = x.grad, None
+    y = rms_norm(x)
+    y.backward(outer)
+    assert dx is not None and x.grad is not None and y.dtype == dtype == x.grad.dtype
+    assert (y - expected).norm() <= near * expected.norm()
+    assert (x.grad - dx).norm() <= near * dx.norm()
+    assert torch.equal(rms_norm(x.detach()), expected.detach())  # where nothing is trained, torch's own bits
+    assert rms_norm(torch.zeros(2, 8, dtype=dtype, requires_grad=True)).abs().sum() == 0
