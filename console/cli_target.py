@@ -154,9 +154,10 @@ def target_show(ctx: click.Context, name: str, as_json: bool) -> None:
 
 @target.command("up")
 @click.argument("name")
+@click.option("--python", default="", help="A Python there whose environment has torch; none is made then.")
 @click.option("--dry-run", is_flag=True, help="Look at the machine, and stop.")
 @click.pass_context
-def target_up(ctx: click.Context, name: str, dry_run: bool) -> int:
+def target_up(ctx: click.Context, name: str, python: str, dry_run: bool) -> int:
     """Prepare a machine: put this version of llmconsole and its environment there. Quick when it is there already."""
     from console.preparing import prepare
     from remote.survey import survey
@@ -171,7 +172,7 @@ def target_up(ctx: click.Context, name: str, dry_run: bool) -> int:
         if dry_run:
             _print_survey(found, survey(box))
             return Exit.OK
-        prepare(box, targets, found, note, base=found.base)
+        prepare(box, targets, found, note, base=found.base, python=python)
     finally:
         box.close()
     note(f"{name} is prepared; `llmconsole run start tiny --target {name}` runs there")

@@ -111,7 +111,7 @@ def runs_folder(target: Target) -> str:
     """Where runs lie on a machine, as a path there. Raises Refused for a machine that was not prepared yet."""
     if target.name == LOCAL:
         return str(runs_dir(base_dir()))
-    if not target.base:
+    if not target.base or not target.python:
         raise Refused(f"{target.title} is not prepared yet, so nothing can run there",
                       f"llmconsole target up {target.name}")
     return f"{target.base}/runs"

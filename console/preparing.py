@@ -26,9 +26,11 @@ assert tuple(map(int, metadata.version("torch").split("+")[0].split(".")[:2])) >
 
 
 def prepare(host: SshHost, targets: Targets, target: Target, tell: Callable[[str], None],
-            stop: threading.Event | None = None, base: str = "", pretended_gpus: bool = False) -> Target:
+            stop: threading.Event | None = None, base: str = "", python: str = "",
+            pretended_gpus: bool = False) -> Target:
     """Look, prepare, remember. Raises Refused where nothing can run, and RemoteError.
 
+    `python` is an interpreter there whose environment has the libraries: then only our own code is put beside it.
     `pretended_gpus`: those that it lists cannot be used, as in the demo's pods, so none is asked to answer.
     """
     from remote.bootstrap import bootstrap
@@ -40,8 +42,12 @@ def prepare(host: SshHost, targets: Targets, target: Target, tell: Callable[[str
         raise Refused(f"{target.name} cannot be used: " + "; ".join(problems))
     chosen = base or target.base or base_for(found, target)
     usable = replace(found, gpus=()) if pretended_gpus else found
-    python = bootstrap(host, usable, tell, stop, python=(found.python,) if has_libraries(host, found.python) else ())
-    return targets.change(target.name, base=chosen, python=tuple(python), facts=found.facts)
+    if python and not has_libraries(host, python):
+        raise Refused(f"{python} on {target.name} lacks torch 2.10 or another library that training needs",
+                      f"leave --python out: llmconsole target up {target.name} makes an environment of its own")
+    there = python or (found.python if has_libraries(host, found.python) else "")
+    words = bootstrap(host, usable, tell, stop, python=(there,) if there else ())
+    return targets.change(target.name, base=chosen, python=tuple(words), facts=found.facts)
 
 
 def has_libraries(host: Host, python: str) -> bool:
