@@ -46,7 +46,7 @@ def model_list(as_json: bool) -> None:
 def model_pull(ctx: click.Context, sources: tuple[str, ...], label: str | None, revision: str | None,
                stage: str | None, as_json: bool) -> int:
     """Bring a model here to talk to: weights and tokenizer, without what only training needs."""
-    from console.cli_ckpt import import_here, may_write
+    from console.cli_exchange import import_here, may_write
 
     may_write(ctx)
     return import_here(list(sources), label, as_json, stage=stage, optimizer=False, revision=revision)
@@ -60,7 +60,7 @@ def model_pull(ctx: click.Context, sources: tuple[str, ...], label: str | None, 
 def model_rm(ctx: click.Context, name: str, yes: bool, as_json: bool) -> int:
     """Delete a model's files on this machine. Without a proven copy elsewhere you type its name first."""
     from console.backups import only_copy, remove_local
-    from console.cli_ckpt import may_write
+    from console.cli_exchange import may_write
     from console.paths import Home, home
     from console.shelf import survey
     from engine.catalog import find, list_models
