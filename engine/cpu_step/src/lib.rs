@@ -5,8 +5,8 @@
 //! - `kernels` are the inner loops, for each instruction set, chosen at run time;
 //! - `pool` keeps threads at hand and shares out rows of matrices;
 //! - `model` says where the weights lie (this crate copies none of them);
-//! - `step` is the door, `walk` leads all threads through the layers, with a barrier after each product, and `tasks` is
-//!   what they do there;
+//! - `step` is the door, `walk` leads all threads through the layers, product by product, and `tasks` is what they do
+//!   there;
 //! - `rows` are the sequences that take part: each has a cache and a position of its own, and all share one reading of
 //!   the weights;
 //! - `quantize` turns float32 weights into int8 ones;

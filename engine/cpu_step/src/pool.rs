@@ -16,17 +16,16 @@ type Job<'a> = &'a (dyn Fn(usize) + Sync);
 
 struct Shared {
     threads: usize,
-    /// Counts jobs; a change is the signal to run `job`.
-    epoch: AtomicU64,
+    /// Which job it is, whether it still takes threads, and how many of them are inside: see `Gate`.
+    gate: Gate,
     job: UnsafeCell<Option<Job<'static>>>,
-    running: AtomicUsize,
     asleep: AtomicUsize,
     quit: AtomicBool,
     lock: Mutex<()>,
     wake: Condvar,
 }
 
-// SAFETY: `job` is written only by `Pool::run`, which has `&mut self`, while no thread runs one.
+// SAFETY: `job` is written only by `Pool::run`, which has `&mut self`, while no thread is inside the gate.
 unsafe impl Sync for Shared {}
 unsafe impl Send for Shared {}
 
@@ -53,9 +52,8 @@ impl Pool {
     fn start(threads: usize) -> Self {
         let shared = Arc::new(Shared {
             threads,
-            epoch: AtomicU64::new(0),
+            gate: Gate::default(),
             job: UnsafeCell::new(None),
-            running: AtomicUsize::new(0),
             asleep: AtomicUsize::new(0),
             quit: AtomicBool::new(false),
             lock: Mutex::new(()),
@@ -74,26 +72,27 @@ impl Pool {
         self.shared.threads
     }
 
-    /// Calls `job(index)` once on every thread, index 0 on this one, and returns when all are done.
+    /// Calls `job(0)` on this thread, and `job(index)` on each other one that comes while this lasts. Returns when all
+    /// that came are done; a thread that the system keeps from running is not waited for.
     pub fn run(&mut self, job: Job<'_>) {
         let shared = &*self.shared;
-        // SAFETY: the lifetime is made longer for the time of this call only, which waits for every thread to be done.
+        // SAFETY: the lifetime is made longer for the time of this call only: whoever enters the gate is waited for.
         unsafe { *shared.job.get() = Some(std::mem::transmute::<Job<'_>, Job<'static>>(job)) };
-        shared.running.store(shared.threads - 1, Ordering::Relaxed);
-        shared.epoch.fetch_add(1, Ordering::SeqCst);
+        shared.gate.open();
         if shared.asleep.load(Ordering::SeqCst) > 0 {
             drop(shared.lock.lock().unwrap_or_else(PoisonError::into_inner));
             shared.wake.notify_all();
         }
         job(0);
-        spin_until(|| shared.running.load(Ordering::Acquire) == 0);
+        shared.gate.close();
+        spin_until(|| shared.gate.inside() == 0);
     }
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
         self.shared.quit.store(true, Ordering::SeqCst);
-        self.shared.epoch.fetch_add(1, Ordering::SeqCst);
+        self.shared.gate.open();
         drop(self.shared.lock.lock().unwrap_or_else(PoisonError::into_inner));
         self.shared.wake.notify_all();
         for handle in self.handles.drain(..) {
@@ -106,43 +105,83 @@ impl Shared {
     fn serve(&self, index: usize) {
         let mut seen = 0;
         loop {
-            self.await_epoch_after(seen);
+            seen = self.await_job_after(seen);
             if self.quit.load(Ordering::SeqCst) {
                 return;
             }
-            seen += 1;
-            // SAFETY: the job was written before the epoch changed, and is not touched until `running` is 0.
-            if let Some(job) = unsafe { *self.job.get() } {
-                job(index);
+            if self.gate.enter(seen) {
+                // SAFETY: the job was written before the gate opened, and stays while somebody is inside.
+                if let Some(job) = unsafe { *self.job.get() } {
+                    job(index);
+                }
+                self.gate.leave();
             }
-            self.running.fetch_sub(1, Ordering::Release);
         }
     }
 
-    fn await_epoch_after(&self, seen: u64) {
-        let news = || self.epoch.load(Ordering::SeqCst) != seen;
+    /// The number of a job other than the `seen` one, as soon as there is one.
+    fn await_job_after(&self, seen: u64) -> u64 {
+        let news = || Some(self.gate.number()).filter(|&number| number != seen);
         let begin = Instant::now();
-        loop {
+        while begin.elapsed() < AWAKE {
             for _ in 0..64 {
-                if news() {
-                    return;
+                if let Some(number) = news() {
+                    return number;
                 }
                 std::hint::spin_loop();
-            }
-            if begin.elapsed() > AWAKE {
-                break;
             }
         }
         let mut guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         self.asleep.fetch_add(1, Ordering::SeqCst);
-        while !news() {
+        let number = loop {
+            if let Some(number) = news() {
+                break number;
+            }
             guard = self.wake.wait(guard).unwrap_or_else(PoisonError::into_inner);
-        }
+        };
         self.asleep.fetch_sub(1, Ordering::SeqCst);
+        number
     }
 }
 
-fn spin_until(done: impl Fn() -> bool) {
+/// One word: the job's number, a bit that says open, and how many threads are inside.
+#[derive(Default)]
+struct Gate(AtomicU64);
+
+const OPEN: u64 = 1 << 15;
+const NUMBER: u64 = 1 << 16;
+
+impl Gate {
+    /// A new job. Nobody may be inside.
+    fn open(&self) {
+        let number = self.number();
+        self.0.store(((number + 1) * NUMBER) | OPEN, Ordering::SeqCst);
+    }
+
+    fn close(&self) {
+        self.0.fetch_and(!OPEN, Ordering::SeqCst);
+    }
+
+    fn number(&self) -> u64 {
+        self.0.load(Ordering::SeqCst) / NUMBER
+    }
+
+    fn inside(&self) -> u64 {
+        self.0.load(Ordering::Acquire) & (OPEN - 1)
+    }
+
+    /// Whether the job of this number still takes threads; then the caller is inside until it leaves.
+    fn enter(&self, number: u64) -> bool {
+        let may = |word: u64| (word / NUMBER == number && word & OPEN != 0).then(|| word + 1);
+        self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, may).is_ok()
+    }
+
+    fn leave(&self) {
+        self.0.fetch_sub(1, Ordering::Release);
+    }
+}
+
+pub fn spin_until(done: impl Fn() -> bool) {
     let mut looks = 0;
     while !done() {
         looks += 1;
@@ -154,55 +193,52 @@ fn spin_until(done: impl Fn() -> bool) {
     }
 }
 
-/// Lets threads of one job wait for each other, again and again.
-#[derive(Default)]
-pub struct Barrier {
-    arrived: AtomicUsize,
-    generation: AtomicUsize,
-}
-
-impl Barrier {
-    /// Returns once all of `threads` have called it. What they wrote before is then visible.
-    pub fn wait(&self, threads: usize) {
-        let generation = self.generation.load(Ordering::Acquire);
-        if self.arrived.fetch_add(1, Ordering::AcqRel) + 1 == threads {
-            self.arrived.store(0, Ordering::Relaxed);
-            self.generation.store(generation.wrapping_add(1), Ordering::Release);
-        } else {
-            spin_until(|| self.generation.load(Ordering::Acquire) != generation);
-        }
-    }
-}
-
 /// Tasks 0..count shared out to threads: each takes its own stretch from the front, so that it reads memory in order,
-/// and when that is done it takes from the ends of the others', so that nobody waits for a thread that was interrupted.
+/// and when that is done it takes from the ends of the others', so that nobody waits for a thread that does not run.
 #[derive(Default)]
 pub struct Tasks {
     stretches: Vec<Stretch>,
+    count: AtomicUsize,
+    done: AtomicUsize,
 }
 
 /// First task and end, in one word. On a cache line of its own.
 #[derive(Default)]
-#[repr(align(128))]
+#[repr(align(64))]
 struct Stretch(AtomicU64);
 
 impl Tasks {
     #[must_use]
     pub fn new(threads: usize) -> Self {
-        Self { stretches: (0..threads).map(|_| Stretch::default()).collect() }
+        let stretches = (0..threads).map(|_| Stretch::default()).collect();
+        Self { stretches, ..Self::default() }
     }
 
-    /// The first task of a thread's own stretch and the first behind it.
+    /// The first task of a thread's own stretch.
     #[must_use]
-    pub fn stretch(&self, thread: usize, count: usize) -> (usize, usize) {
-        let threads = self.stretches.len();
-        (count * thread / threads, count * (thread + 1) / threads)
+    pub fn start_of(&self, thread: usize) -> usize {
+        self.count.load(Ordering::Relaxed) * thread / self.stretches.len()
     }
 
-    /// Sets one thread's stretch. Nobody may be taking tasks.
-    pub fn reset(&self, thread: usize, count: usize) {
-        let (first, end) = self.stretch(thread, count);
-        self.stretches[thread].0.store((first as u64) << 32 | end as u64, Ordering::Relaxed);
+    /// Lays out `count` tasks anew. Nobody may be taking any.
+    pub fn reset(&self, count: usize) {
+        let threads = self.stretches.len();
+        for (i, stretch) in self.stretches.iter().enumerate() {
+            let (first, end) = (count * i / threads, count * (i + 1) / threads);
+            stretch.0.store((first as u64) << 32 | end as u64, Ordering::Relaxed);
+        }
+        self.count.store(count, Ordering::Relaxed);
+        self.done.store(0, Ordering::Relaxed);
+    }
+
+    /// One more task is done; what it wrote is visible to who sees `finished`.
+    pub fn finish(&self) {
+        self.done.fetch_add(1, Ordering::Release);
+    }
+
+    /// Whether all tasks are done.
+    pub fn finished(&self) -> bool {
+        self.done.load(Ordering::Acquire) == self.count.load(Ordering::Relaxed)
     }
 
     /// The next task for this thread.
@@ -242,35 +278,50 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_task_is_taken_once_in_every_round() {
+    fn every_task_is_done_once_in_every_round() {
         for threads in [1, 2, 3, 5] {
             let mut pool = Pool::new(threads);
-            let (tasks, barrier) = ([Tasks::new(threads), Tasks::new(threads)], Barrier::default());
+            let rounds: Vec<Tasks> = (0..50).map(|_| Tasks::new(threads)).collect();
             let taken: Vec<AtomicUsize> = (0..97).map(|_| AtomicUsize::new(0)).collect();
-            (0..threads).for_each(|thread| tasks[0].reset(thread, 97));
-            pool.run(&|thread| {
-                for round in 0..50 {
-                    while let Some(task) = tasks[round % 2].take(thread) {
-                        taken[task].fetch_add(1, Ordering::Relaxed);
+            for job in 1..20 {
+                rounds.iter().for_each(|tasks| tasks.reset(97));
+                pool.run(&|thread| {
+                    for tasks in &rounds {
+                        while let Some(task) = tasks.take(thread) {
+                            taken[task].fetch_add(1, Ordering::Relaxed);
+                            tasks.finish();
+                        }
+                        spin_until(|| tasks.finished());
                     }
-                    tasks[(round + 1) % 2].reset(thread, 97);
-                    barrier.wait(threads);
-                }
-            });
-            assert!(taken.iter().all(|count| count.load(Ordering::Relaxed) == 50));
+                });
+                assert!(taken.iter().all(|count| count.load(Ordering::Relaxed) == 50 * job));
+            }
         }
     }
 
     #[test]
     fn jobs_reach_threads_that_sleep() {
         let mut pool = Pool::new(3);
-        let calls = AtomicUsize::new(0);
         for _ in 0..5 {
+            let came = AtomicUsize::new(0);
             pool.run(&|_| {
-                calls.fetch_add(1, Ordering::Relaxed);
+                came.fetch_add(1, Ordering::SeqCst);
+                spin_until(|| came.load(Ordering::SeqCst) == 3);
             });
             std::thread::sleep(AWAKE * 4);
         }
-        assert_eq!(calls.load(Ordering::Relaxed), 15);
+    }
+
+    #[test]
+    fn a_job_is_over_for_who_comes_late() {
+        let gate = Gate::default();
+        gate.open();
+        assert!(gate.enter(1) && gate.inside() == 1 && !gate.enter(2));
+        gate.close();
+        assert!(!gate.enter(1));
+        gate.leave();
+        assert_eq!((gate.inside(), gate.number()), (0, 1));
+        gate.open();
+        assert!(!gate.enter(1) && gate.enter(2));
     }
 }

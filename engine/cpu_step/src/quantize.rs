@@ -26,7 +26,7 @@ pub unsafe fn quantize(work: Quantize, threads: usize) {
     let kernels = available().swap_remove(0);
     let mut pool = Pool::new(threads);
     let (tasks, count) = (Tasks::new(pool.threads()), work.rows.div_ceil(ROWS));
-    (0..pool.threads()).for_each(|thread| tasks.reset(thread, count));
+    tasks.reset(count);
     pool.run(&|thread| {
         let work = &work;
         while let Some(task) = tasks.take(thread) {

@@ -89,7 +89,7 @@ impl Stepper {
             self.together(&job);
         } else {
             // SAFETY: no other thread is on its way
-            unsafe { self.walk.all(0, true, &job) };
+            unsafe { self.walk.all(0, &job) };
         }
         Ok(())
     }
@@ -98,8 +98,8 @@ impl Stepper {
     fn together(&mut self, job: &Job<'_>) {
         let (walk, begin, worked) = (&self.walk, Instant::now(), AtomicU64::new(0));
         self.pool.run(&|thread| {
-            // SAFETY: the pool calls once with each thread's number
-            let waited = unsafe { walk.all(thread, false, job) };
+            // SAFETY: the pool calls at most once with each thread's number
+            let waited = unsafe { walk.all(thread, job) };
             if thread == 0 {
                 worked.store(begin.elapsed().saturating_sub(waited).as_nanos() as u64, Ordering::Relaxed);
             }

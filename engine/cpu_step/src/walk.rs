@@ -1,5 +1,5 @@
 //! The way through the layers. Every product is one phase: the threads prepare its input, each for itself, take rows of
-//! the matrix until none is left, and meet at a barrier. Who is done early already asks for the next matrix.
+//! the matrix until none is left, and go on when all rows are done. Who is early already asks for the next matrix.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use crate::MOST;
 use crate::kernels::Kernels;
 use crate::kernels::attend::PIECE;
 use crate::model::{Matrix, Model};
-use crate::pool::{Barrier, Tasks};
+use crate::pool::{Tasks, spin_until};
 use crate::rows::{Piece, Row};
 use crate::scratch::{Locals, Shared};
 
@@ -59,8 +59,8 @@ pub struct Walk {
     pub kernels: Kernels,
     phases: Vec<Phase>,
     threads: usize,
-    tasks: [Tasks; 2],
-    barrier: Barrier,
+    /// Of every phase.
+    tasks: Vec<Tasks>,
     locals: Locals,
     /// Longest number of pieces that a context has.
     pub most_pieces: usize,
@@ -87,12 +87,12 @@ impl Walk {
         let layer =
             |i| [Phase::Project(i), Phase::Insert(i), Phase::Attend(i), Phase::Out(i), Phase::Up(i), Phase::Down(i)];
         let stream = || Shared::new(MOST * s.n_embd);
+        let phases: Vec<Phase> = (0..s.n_layer).flat_map(layer).chain([Phase::Logits]).collect();
         Self {
             kernels,
-            phases: (0..s.n_layer).flat_map(layer).chain([Phase::Logits]).collect(),
             threads,
-            tasks: [Tasks::new(threads), Tasks::new(threads)],
-            barrier: Barrier::default(),
+            tasks: phases.iter().map(|_| Tasks::new(threads)).collect(),
+            phases,
             locals: Locals::new(threads, longest, TASK_ROWS * MOST),
             most_pieces,
             stream: stream(),
@@ -108,25 +108,26 @@ impl Walk {
         }
     }
 
-    /// Lays out the first phase's tasks. No thread may be on its way.
+    /// Lays out the tasks of all phases. No thread may be on its way.
     pub fn begin(&self, job: &Job<'_>) {
-        let count = self.count(self.phases[0], job);
-        (0..self.threads).for_each(|thread| self.tasks[0].reset(thread, count));
+        for (tasks, &phase) in self.tasks.iter().zip(&self.phases) {
+            tasks.reset(self.count(phase, job));
+        }
     }
 
-    /// One thread's way through all phases, and how long it waited for others.
+    /// One thread's way through all phases, and how long it waited for others. A phase is over when its tasks are done,
+    /// whoever did them.
     ///
     /// # Safety
-    /// Every thread must go, each with its own number; or thread 0 `alone`.
-    pub unsafe fn all(&self, thread: usize, alone: bool, job: &Job<'_>) -> Duration {
+    /// Each thread must go with its own number, and not twice.
+    pub unsafe fn all(&self, thread: usize, job: &Job<'_>) -> Duration {
         let mut waited = Duration::ZERO;
         // SAFETY: the number is this thread's own
         let local = unsafe { self.locals.of(thread) };
-        for (i, &phase) in self.phases.iter().enumerate() {
-            let (now, later) = (&self.tasks[i % 2], &self.tasks[(i + 1) % 2]);
+        for (i, (&phase, tasks)) in self.phases.iter().zip(&self.tasks).enumerate() {
             let mut prepared = false;
-            while let Some(task) = now.take(thread) {
-                // SAFETY: what a phase reads was written before the barrier, and no two tasks write one place
+            while let Some(task) = tasks.take(thread) {
+                // SAFETY: what a phase reads was written in phases that are over, and no two tasks write one place
                 unsafe {
                     if !prepared {
                         self.prepare(phase, job, local);
@@ -134,18 +135,15 @@ impl Walk {
                     }
                     self.perform(phase, task, job, local);
                 }
+                tasks.finish();
             }
-            if let Some(&next) = self.phases.get(i + 1) {
-                let count = self.count(next, job);
-                if alone {
-                    (0..self.threads).for_each(|thread| later.reset(thread, count));
-                } else {
-                    later.reset(thread, count);
-                    self.head_start(next, later.stretch(thread, count).0);
-                    let begin = Instant::now();
-                    self.barrier.wait(self.threads);
-                    waited += begin.elapsed();
+            if !tasks.finished() {
+                let begin = Instant::now();
+                if let (Some(&next), Some(later)) = (self.phases.get(i + 1), self.tasks.get(i + 1)) {
+                    self.head_start(next, later.start_of(thread));
                 }
+                spin_until(|| tasks.finished());
+                waited += begin.elapsed();
             }
         }
         waited
