@@ -23,7 +23,7 @@ from remote.metering import Meter
 from remote.receipts import sync_folder
 from remote.safekeeping import StoredFile
 
-PIECE = 16 << 20
+LARGEST_PIECE, SMALLEST_PIECE = 16 << 20, 1 << 20
 _HASH_PIECE = 4 << 20
 
 OpenRange = Callable[[int, int], Iterator[bytes]]
@@ -47,9 +47,10 @@ class Patience:
 
 
 def fetch(open_range: OpenRange, target: Path, file: StoredFile, meter: Meter, stop: threading.Event,
-          streams: int = 8, patience: Patience | None = None, piece: int = PIECE) -> None:
+          streams: int = 8, patience: Patience | None = None) -> None:
     """Bring the file to `target`. Raises DamagedCopy when its bytes are not those, Interrupted, HubUnreachable."""
     patience = patience or Patience()
+    piece = max(min(-(-file.bytes // streams), LARGEST_PIECE), SMALLEST_PIECE)  # every stream has something to do
     for last in (False, True):  # what a power cut left may be holes: then once more from nothing
         part = _Part(target, file, piece)
         begun = part.begun

@@ -15,6 +15,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,19 +82,36 @@ def restore(source: Source, manifest: Manifest, base: Path, progress: Progress, 
         with _alone(base):
             plan = _Plan(manifest, base, work, files)
             _require_space(base, plan)
+            bring = _Bringer(source, plan, progress, stop, patience)
+            small = [name for name in plan.to_bring if importance(name) == 0]
+            with ThreadPoolExecutor(max_workers=source.streams) as pool:  # each costs a round trip or two
+                list(pool.map(bring, small))
+            plan.require_tokenizer(same_tokenizer)  # refuse before the weights, not after
             for name in plan.to_bring:
-                if importance(name) > 0:  # the tokenizer has come: refuse before the weights, not after
-                    plan.require_tokenizer(same_tokenizer)
-                meter = Meter(progress, manifest.checkpoint, name, "receive", files[name].bytes)
-                if _holds(work / name, files[name]):
-                    continue
-                fetching.fetch(lambda begin, end, name=name: source.open_range(name, begin, end),  # type: ignore[misc]
-                               work / name, files[name], meter, stop, source.streams, patience)
-            plan.require_tokenizer(same_tokenizer)
+                if name not in small:
+                    bring(name)
             return plan.put_in_place()
     except OSError as error:
         raise CopyRefused(f"{error.filename or base}: {error.strerror or error}; nothing that was there has changed"
                           ) from error
+
+
+@dataclass(frozen=True)
+class _Bringer:
+    """Brings one file to the workplace, unless an earlier try did."""
+
+    source: Source
+    plan: _Plan
+    progress: Progress
+    stop: threading.Event
+    patience: Patience | None
+
+    def __call__(self, name: str) -> None:
+        file, target = self.plan.files[name], self.plan.work / name
+        if not _holds(target, file):
+            meter = Meter(self.progress, self.plan.manifest.checkpoint, name, "receive", file.bytes)
+            fetching.fetch(lambda begin, end: self.source.open_range(name, begin, end), target, file, meter, self.stop,
+                           self.source.streams, self.patience)
 
 
 class _Plan:
