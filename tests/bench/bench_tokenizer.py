@@ -225,7 +225,10 @@ def _ranks(path: str) -> dict[bytes, int]:
 
 
 def _rss() -> float:
-    """Peak so far, in MB."""
+    """Peak so far, in MB. Not from getrusage where it can be had: that begins with what the parent had at the fork."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) / 1e3
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
 
 
