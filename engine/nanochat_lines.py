@@ -30,6 +30,46 @@ _NAMES = {"tok/sec": "tok_per_sec", "bf16_mfu": "mfu", "total time": "train_time
           "mmlu_acc": "chat/MMLU", "arc_easy_acc": "chat/ARC-Easy", "gsm8k_acc": "chat/GSM8K"}
 _TAGS = {"argv", "config", "params", "eval", "core", "chatcore", "prefill", "bench", "summary", "model", "cm"}
 
+CONFIG = {"Vocab size": "vocab_size", "num_layers": "n_layer", "model_dim": "n_embd", "num_heads": "n_head",
+          "num_kv_heads": "n_kv_head", "Number of parameters": "n_params", "total": "n_params",
+          "Estimated FLOPs per token": "flops_per_token", "Total number of training tokens": "total_tokens",
+          "Total training FLOPs estimate": "total_flops", "Tokens : Params ratio": "param_data_ratio",
+          "Tokens : Scaling params ratio": "param_data_ratio", "Autodetected device type": "device",
+          "Distributed world size": "world_size", "COMPUTE_DTYPE": "dtype",
+          "Auto-computed optimal batch size": "tokens_per_step"}
+"""Our names for what is printed before the first step, as `name: value` or in a table."""
+
+FORMS = (
+    (r"step (?P<step>\d{1,12})(?:/(?P<total>\d{1,12}))?(?: \((?P<percent>[\d.]+)%\))? \|(?P<rest>.*)",
+     "trained"),
+    (r"Step (?P<step>\d{1,12})/(?P<total>\d{1,12}) \|(?P<rest> Training loss:.*)", "tuned"),
+    (r"Step (?P<step>\d{1,12})/(?P<total>\d{1,12}) \|(?P<rest>.*(?:reward|Example step).*)",
+     "reinforced"),
+    (r"Step (?P<step>\d{1,12}) \|(?P<rest>.*)", "evaluated"),
+    (r"Rank 0 \| (?P<done>\d+)/(?P<total>\d+)", "asked"),
+    (r"Evaluating: (?P<task>\S+) \((?P<shots>[^)]*)\)\.\.\.(?P<rest>.*)", "core_task"),
+    (r"(?P<name>train bpb|val bpb|CORE metric): (?P<value>\S+)$", "base_result"),
+    (r"ChatCORE metric: (?P<value>\S+)$", "chatcore"),
+    (r"\s*(?P<task>ARC-Easy|ARC-Challenge|MMLU|GSM8K|HumanEval|SpellingBee)(?P<how>(?: accuracy)?): "
+     r"(?P<value>[\d.]+%)$", "chat_result"),
+    (r"<\|bos\|>(?P<text>.*)", "said"),
+    (r"Saved (?P<what>model parameters|metadata|optimizer state) to: (?P<path>\S.*)", "saved"),
+    (r"(?P<name>Peak memory usage|Total training time|Minimum validation bpb): (?P<value>\S+)$",
+     "over"),
+    (r"Overriding: (?P<name>\w{1,60}) = (?P<value>.*)", "setting"),
+    (r"Total batch size (?P<tokens>[\d,]+) => gradient accumulation steps: (?P<times>\d+)", "batch"),
+    (r"(?:Calculated number of iterations from .*|Using user-provided number of iterations): ([\d,]+)$", "horizon"),
+    (r"GPU: (?P<name>.*) \| Peak FLOPS \(BF16\): (?P<peak>\S+)$", "gpu"),
+    (r"Model config:(?P<brace> ?\{)?$", "model"),
+    (r"Inherited \w+=\S+ from pretrained checkpoint$", "inherited"),
+    (r"Progress: \d+% \((?P<done>\d+)/(?P<total>\d+) merges\)", "merged"),
+    (r"Training time: (?P<value>[\d.]+s)$", "tokenizer_done"),
+    (r"(?:Successfully downloaded \S+|Skipping \S+ \(already exists\)|Done! Downloaded: "
+     r"(?P<done>\d+)/(?P<total>\d+) shards to .*)$", "downloaded"),
+    (r"Traceback \(most recent call last\):$", "broke"),
+)
+"""(pattern, meaning) of every other line that says something, the frequent ones first."""
+
 
 @dataclass(frozen=True)
 class Line:

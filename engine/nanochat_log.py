@@ -11,11 +11,11 @@ of its seven fixed prompts or empty.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from engine.nanochat_lines import Line, count, field_name, fields, json_object, number, tagged, unwrap
+from engine.nanochat_lines import CONFIG, FORMS, Line, count, field_name, fields, json_object, number, tagged, unwrap
 
 TITLES = {"dataset": "Data", "tok_train": "Tokenizer", "tok_eval": "Tokenizer eval", "base_train": "Base",
           "base_eval": "Base eval", "mid_train": "Mid", "chat_sft": "SFT", "chat_eval": "Chat eval", "chat_rl": "RL"}
@@ -28,14 +28,7 @@ PROMPTS = ("The capital of France is", "The chemical symbol of gold is",
 _TRAINING = {stage for _, stage in SOURCES.values()}
 _LONGEST_LINE = 1 << 20
 _LONGEST_SAMPLE = 4000
-_CONFIG = {"Vocab size": "vocab_size", "num_layers": "n_layer", "model_dim": "n_embd", "num_heads": "n_head",
-           "num_kv_heads": "n_kv_head", "Number of parameters": "n_params", "total": "n_params",
-           "Estimated FLOPs per token": "flops_per_token", "Total number of training tokens": "total_tokens",
-           "Total training FLOPs estimate": "total_flops", "Tokens : Params ratio": "param_data_ratio",
-           "Tokens : Scaling params ratio": "param_data_ratio", "Autodetected device type": "device",
-           "Distributed world size": "world_size", "COMPUTE_DTYPE": "dtype",
-           "Auto-computed optimal batch size": "tokens_per_step"}
-_STEPS = re.compile(r"(?:Calculated number of iterations from .*|Using user-provided number of iterations): ([\d,]+)$")
+
 
 
 @dataclass(frozen=True)
@@ -114,7 +107,7 @@ class NanochatLog:
         name, colon, value = line.text.partition(": ")
         if " : " in line.text and not name.startswith("Tokens"):
             name, colon, value = line.text.partition(" : ")  # a table of parameter counts
-        known = _CONFIG.get(name.strip())
+        known = CONFIG.get(name.strip())
         if not colon or not known:
             return []
         begun = self._begin("base_train", anew=True) if known == "vocab_size" else []
@@ -396,41 +389,5 @@ def _step_of(path: str) -> int | None:
 
 
 _Reader = Callable[[NanochatLog, "re.Match[str]"], "list[Found]"]
-
-
-def _readers() -> Iterator[tuple[re.Pattern[str], _Reader]]:
-    """The forms of lines, the frequent ones first."""
-    forms: tuple[tuple[str, _Reader], ...] = (
-        (r"step (?P<step>\d{1,12})(?:/(?P<total>\d{1,12}))?(?: \((?P<percent>[\d.]+)%\))? \|(?P<rest>.*)",
-         NanochatLog._trained),
-        (r"Step (?P<step>\d{1,12})/(?P<total>\d{1,12}) \|(?P<rest> Training loss:.*)", NanochatLog._tuned),
-        (r"Step (?P<step>\d{1,12})/(?P<total>\d{1,12}) \|(?P<rest>.*(?:reward|Example step).*)",
-         NanochatLog._reinforced),
-        (r"Step (?P<step>\d{1,12}) \|(?P<rest>.*)", NanochatLog._evaluated),
-        (r"Rank 0 \| (?P<done>\d+)/(?P<total>\d+)", NanochatLog._asked),
-        (r"Evaluating: (?P<task>\S+) \((?P<shots>[^)]*)\)\.\.\.(?P<rest>.*)", NanochatLog._core_task),
-        (r"(?P<name>train bpb|val bpb|CORE metric): (?P<value>\S+)$", NanochatLog._base_result),
-        (r"ChatCORE metric: (?P<value>\S+)$", NanochatLog._chatcore),
-        (r"\s*(?P<task>ARC-Easy|ARC-Challenge|MMLU|GSM8K|HumanEval|SpellingBee)(?P<how>(?: accuracy)?): "
-         r"(?P<value>[\d.]+%)$", NanochatLog._chat_result),
-        (r"<\|bos\|>(?P<text>.*)", NanochatLog._said),
-        (r"Saved (?P<what>model parameters|metadata|optimizer state) to: (?P<path>\S.*)", NanochatLog._saved),
-        (r"(?P<name>Peak memory usage|Total training time|Minimum validation bpb): (?P<value>\S+)$",
-         NanochatLog._over),
-        (r"Overriding: (?P<name>\w{1,60}) = (?P<value>.*)", NanochatLog._setting),
-        (r"Total batch size (?P<tokens>[\d,]+) => gradient accumulation steps: (?P<times>\d+)", NanochatLog._batch),
-        (_STEPS.pattern, NanochatLog._horizon),
-        (r"GPU: (?P<name>.*) \| Peak FLOPS \(BF16\): (?P<peak>\S+)$", NanochatLog._gpu),
-        (r"Model config:(?P<brace> ?\{)?$", NanochatLog._model),
-        (r"Inherited \w+=\S+ from pretrained checkpoint$", NanochatLog._inherited),
-        (r"Progress: \d+% \((?P<done>\d+)/(?P<total>\d+) merges\)", NanochatLog._merged),
-        (r"Training time: (?P<value>[\d.]+s)$", NanochatLog._tokenizer_done),
-        (r"(?:Successfully downloaded \S+|Skipping \S+ \(already exists\)|Done! Downloaded: "
-         r"(?P<done>\d+)/(?P<total>\d+) shards to .*)$", NanochatLog._downloaded),
-        (r"Traceback \(most recent call last\):$", NanochatLog._broke),
-    )
-    for pattern, read in forms:
-        yield re.compile(pattern), read
-
-
-_READERS = tuple(_readers())
+_READERS: tuple[tuple[re.Pattern[str], _Reader], ...] = tuple(
+    (re.compile(pattern), getattr(NanochatLog, f"_{meaning}")) for pattern, meaning in FORMS)
