@@ -10,6 +10,7 @@ import click
 from console.cli_output import duration, emit_json, emit_json_line, json_option, line, note, table
 from console.cli_workspace import fresh_workspace
 from console.exit_codes import Exit
+from console.rental import Phase, sentence
 from console.runstate import TROUBLE
 
 
@@ -39,6 +40,10 @@ def _facts(ctx: click.Context, offline: bool) -> dict[str, Any]:
         shown = [r for position, r in enumerate(runs) if position == 0 or states[r.id].alive]
         stages = {r.id: {s.id: s for s in workspace.queries.stages(r.id)} for r in shown}
         owner = workspace.owner
+        now = time.time()
+        rented = [{"run": r.run, "target": r.detail.get("target"), "phase": r.phase, "text": sentence(r, now),
+                   "usd": round(r.spent(now), 2), "usd_per_hour": r.usd_per_hour, "safe": r.phase is not Phase.KEPT}
+                  for r in workspace.operator.rentals.book.unsettled()]
     rows: list[dict[str, Any]] = []
     for row in shown:
         state, stage = states[row.id], stages[row.id].get(row.last_stage or "")
@@ -46,7 +51,8 @@ def _facts(ctx: click.Context, offline: bool) -> dict[str, Any]:
                      "stage": row.last_stage, "fraction": stage.fraction if stage else None,
                      "eta_s": stage.eta_s if stage else None, "stages_done": row.stages_done,
                      "stages_total": row.stages_total, "last_sign": state.last_sign})
-    return {"runs": rows, "runs_known": len(runs), "healthy": not any(row["state"] in TROUBLE for row in rows),
+    healthy = not any(row["state"] in TROUBLE for row in rows) and all(row["safe"] for row in rented)
+    return {"runs": rows, "runs_known": len(runs), "healthy": healthy, "rented": rented,
             "owner": str(owner) if owner else None, "home": str(workspace.home.path)}
 
 

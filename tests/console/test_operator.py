@@ -78,7 +78,7 @@ def test_too_little_disk_is_said_before_anything_is_done(workspace: Workspace, w
 
 
 def test_from_start_to_finish(workspace: Workspace, write_recipe: Write, wait_until: Wait) -> None:
-    plan = workspace.operator.plan(write_recipe(title="sleep:0.3"))
+    plan = workspace.operator.plan(write_recipe(title="sleep:2"))
     run_id = workspace.operator.start(plan)
     assert workspace.queries.run(run_id) is not None  # shown before its first event
     assert workspace.operator.state(run_id).word in (Word.STARTING, Word.RUNNING)
