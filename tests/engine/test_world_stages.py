@@ -1,4 +1,4 @@
-"""Training stages on two ranks of one machine: one model, one checkpoint, stopped and killed and resumed, also by one."""
+"""Training stages on two ranks of one machine: one model and checkpoint, stopped, killed and resumed, also by one."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from engine.stage import find
 from engine.train import checkpoint
 
 ROOT = Path(__file__).parents[2]
-COMMON = ["--max-seq-len=64", "--device-batch-size=2", "--total-batch-size=512", "--eval-tokens=512", "--device-type=cpu",
-          "--dtype=float32", "--eval-every=none", "--save-every=4"]  # fmt: skip
+COMMON = ["--max-seq-len=64", "--device-batch-size=2", "--total-batch-size=512", "--eval-tokens=512",
+          "--device-type=cpu", "--dtype=float32", "--eval-every=none", "--save-every=4"]  # fmt: skip
 BASE = ["base_train", *COMMON, "--depth=2", "--width=32", "--head-dim=16", "--num-iterations=24", "--sample-every=none"]
 MODERN = ["base_train", *COMMON, "--depth=3", "--aspect-ratio=11", "--head-dim=16", "--architecture=modern",
           "--window-pattern=SL", "--num-iterations=16", "--sample-every=none", "--model-tag=m"]  # fmt: skip
