@@ -91,9 +91,9 @@ class Decisions(App[str]):
         """Resume the run in front if it can be, else offer a new one."""
         from console.runstate import RESUMABLE
 
-        state = self.state
-        if state is None or state.word == "finished":
-            self.action_start_new()
+        state, here = self.state, self.glance.rented.here if self.glance else None
+        if state is None or state.word == "finished" or (here is not None and here.settled and not state.alive):
+            self.action_start_new()  # a machine that was given back cannot go on
         elif state.word in RESUMABLE:
             self._resume(state.run)
         else:

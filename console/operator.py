@@ -134,6 +134,11 @@ class Operator:
             if state.word not in runstate.RESUMABLE:
                 raise Conflict(f"{run_id} is {state.word}, so there is nothing to resume",
                                "" if state.alive else "start a new run instead")
+            rental = self.rentals.book.of_run(run_id)
+            if rental is not None and rental.settled:
+                kept = rental.detail.get("backup") or self._workspace.home.backups
+                raise Conflict(f"the machine of {run_id} was given back, so nothing can go on there",
+                               f"what was saved of it lies in {kept}; start a new run")
             target, path = self.locate(run_id)
             intent = self.ledger.intend(run_id, state.attempt + 1, RESUME, target, {"path": path})
             self._carry_out(intent)

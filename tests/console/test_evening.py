@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from console import preparing, rental_bench, rental_steps
-from console.errors import Refused, UsageProblem
+from console.errors import Conflict, Refused, UsageProblem
 from console.rental import Phase, Rental
 from console.rental_bench import PodBench
 from console.rental_book import RentalBook
@@ -234,3 +234,13 @@ def test_the_bench_forgets_only_its_own(workspace: Workspace) -> None:
     assert rental_bench.target_name(Rental("r-abcdef", "r", "sim", Phase.ASKED, 1, 1, 0.0)) == "pod-abcdef"
 
 
+
+
+@pytest.mark.usefixtures("stand_in", "cheap_bootstrap")
+def test_a_run_whose_machine_was_given_back_is_not_resumed(cloud: FakeCloud, write_recipe: Any) -> None:
+    with Workspace.open() as workspace:
+        rental = workspace.operator.rentals.rent(quote(workspace, write_recipe(title="exit:1")))
+        assert to_the_end(workspace, rental).phase is Phase.GONE and living(cloud) == []
+        assert workspace.operator.state("evening").word is Word.FAILED
+        with pytest.raises(Conflict, match="was given back"):
+            workspace.operator.resume("evening")
