@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import math
 import sys
@@ -159,8 +160,8 @@ class World:
         (folder / f"model_{step:06d}.pt").write_bytes(b"w" * 100)
         (folder / f"meta_{step:06d}.json").write_bytes(meta)
         files = {
-            f"model_{step:06d}.pt": {"bytes": 100, "sha256": ""},
-            f"meta_{step:06d}.json": {"bytes": len(meta), "sha256": ""},
+            f"model_{step:06d}.pt": {"bytes": 100, "sha256": hashlib.sha256(b"w" * 100).hexdigest()},
+            f"meta_{step:06d}.json": {"bytes": len(meta), "sha256": hashlib.sha256(meta).hexdigest()},
         }
         (folder / f"manifest_{step:06d}.json").write_text(
             json.dumps({"v": 1, "step": step, "files": files, "source": source, "created": time.time()})
