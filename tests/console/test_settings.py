@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from console.errors import UsageProblem
 from console.credentials import present
+from console.errors import UsageProblem
 from console.settings import SECRET_NAMES, load
 
 
