@@ -21,12 +21,12 @@ from textual.message import Message
 from textual.screen import Screen
 
 from console import crash
-from console.chat_link import ChatLink
+from console.chat.link import ChatLink
 from console.exit_lines import exit_lines
 from console.messages import ChatDied, ChatSaid, CurvesRead, Looked, MachineRead, ModelsRead, ReadFailed
 from console.reader import Reader
-from console.rentals import NOTHING_RENTED
-from console.renting import Renting
+from console.rental.rentals import NOTHING_RENTED
+from console.rental.renting import Renting
 from console.screens.base import ConsoleScreen
 from console.settings import Settings
 from console.text import clean_line
@@ -100,7 +100,7 @@ class Console(Renting, ChatLink):
 
     def _after_first_frame(self) -> None:
         """What can wait until something is on screen."""
-        gc.enable()  # off since the start, see `console.cli`
+        gc.enable()  # off since the start, see `console.cli.main`
         self._follower = self.workspace.follow(lambda runs: self.reader.ask(self.run_in_front))
         self.workspace.operator.rentals.keep_going()
         self.set_interval(1.0, self._tick)

@@ -203,7 +203,7 @@ def _written(run: RunDir) -> tuple[Counter[str], set[tuple[str, int]]]:
 
 
 def main(argv: list[str]) -> int:
-    from console.hosts import Hosts
+    from console.machines.hosts import Hosts
 
     run, stop = RunDir(Path(argv[0])), threading.Event()
     what = run.read()[ATTACHED]

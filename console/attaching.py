@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from console.attached import description
 from console.errors import NotFound, Refused, UsageProblem
-from console.targets import LOCAL
+from console.machines.targets import LOCAL
 from engine.rundir import RunDir, base_dir, new_run_id, runs_dir, valid_run_id
 from remote.errors import NoSuchFile
 

@@ -15,8 +15,8 @@ from textual.app import App
 from textual.message import Message
 
 from console.errors import ConsoleError
+from console.machines.targets import RENTED
 from console.messages import ActionDone, ActionRefused, PlanMade
-from console.targets import RENTED
 from console.text import clean_line
 from engine.config import ConfigError
 from remote.errors import RemoteError

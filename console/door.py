@@ -13,10 +13,10 @@ def main() -> None:
         try:
             sys.exit(open_screen(read_only="--read-only" in words, demo="--demo" in words))
         except Exception as error:  # noqa: BLE001 - the process ends here; what nobody foresaw is raised again
-            from console.cli import explain
+            from console.cli.main import explain
 
             sys.exit(explain(error))
-    from console.cli import main as run_verb
+    from console.cli.main import main as run_verb
 
     run_verb(words)
 

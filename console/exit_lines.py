@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from console.rental import Rental, sentence
+from console.rental.rental import Rental, sentence
 from console.runstate import RunState
 from console.text import clean_line
 

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from console.mirror import folder_of
-from console.rental import Rental
-from console.rental_book import Entry
-from console.rentals import NOTHING_RENTED, Money
+from console.machines.mirror import folder_of
+from console.rental.book import Entry
+from console.rental.rental import Rental
+from console.rental.rentals import NOTHING_RENTED, Money
 from console.runlog.queries import Checkpoint, Eval, Latest, Queries, Run, RunEvent, Stage, SystemFacts
 from console.runlog.series import Curve, Series
 from engine.rundir import RunDir

@@ -16,19 +16,19 @@ from typing import TYPE_CHECKING
 from console import runstate
 from console.errors import NotFound
 from console.ledger import FAILED, Attempt, Intent, Ledger
-from console.mirror import folder_of
+from console.machines.mirror import folder_of
+from console.machines.targets import LOCAL
 from console.paths import Home
-from console.rental import WORDS, Phase, sentence
-from console.rental_book import RentalBook
+from console.rental.book import RentalBook
+from console.rental.rental import WORDS, Phase, sentence
 from console.runlog.queries import Queries, Run
 from console.runstate import RunState, Word
-from console.targets import LOCAL
 from engine.rundir import RunDir, base_dir, runs_dir, valid_run_id
 from remote import job
 from remote.errors import HostUnreachable
 
 if TYPE_CHECKING:
-    from console.hosts import Hosts
+    from console.machines.hosts import Hosts
     from remote.host import Host
 
 TAIL_LINES, _TAIL_BYTES = 20, 1 << 15

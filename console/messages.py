@@ -13,11 +13,11 @@ from textual.message import Message
 
 if TYPE_CHECKING:
     from console.glance import Drawn, Glance
+    from console.keeping.shelf import Shelf
+    from console.keeping.transfers import Board, Ended
     from console.plan import Plan
-    from console.quote import Quote
-    from console.rental import Rental
-    from console.shelf import Shelf
-    from console.transfers import Board, Ended
+    from console.rental.quote import Quote
+    from console.rental.rental import Rental
     from engine.catalog import ModelInfo
 
 

@@ -16,13 +16,13 @@ from console import runstate
 from console.errors import Conflict, ConsoleError, Refused, UsageProblem
 from console.ledger import CANCELLED, FAILED, KILL, RESUME, START, STOP, Intent, Ledger
 from console.lookout import Lookout, job_dir
+from console.machines.targets import LOCAL
 from console.plan import Plan, make_plan
-from console.rentals import Rentals
+from console.rental.rentals import Rentals
 from console.runlog import apply
 from console.runlog.db import transaction
 from console.runlog.queries import Run
 from console.runstate import RunState
-from console.targets import LOCAL
 from engine.context import ATTEMPT
 from engine.rundir import BASE, RunDir, valid_run_id
 from remote import job

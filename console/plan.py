@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from console.errors import ConsoleError, Refused
-from console.targets import LOCAL, Target
+from console.machines.targets import LOCAL, Target
 from console.version import version
 from engine import stage as stages
 from engine.recipe import Recipe, find, to_run_json, with_overrides

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from console.errors import ConsoleError
-from console.hosts import Hosts
+from console.machines.hosts import Hosts
 from console.paths import Home
 from console.paths import home as default_home
 from console.runlog import migrations

@@ -1,7 +1,7 @@
 """A provider of rented machines, as whoever rents one sees it: offers, pods, their logs, their bill.
 
-Only the words and the Protocol are here, and how our pods are named. `remote.runpod` speaks to the real one and
-`remote.fake_runpod` is a loopback double of it. It knows no run, no budget and no ledger.
+Only the words and the Protocol are here, and how our pods are named. `remote.runpod.client` speaks to the real one and
+`remote.fake_runpod.server` is a loopback double of it. It knows no run, no budget and no ledger.
 
 The order that keeps every cent accounted for: write the name down, `create`, write the id down; after CreateUnknown
 ask `find_by_name` until it is certain; `terminate`, then `is_gone` until it says so. Money stops only when it does.

@@ -1,7 +1,7 @@
 """From event streams to the run log: every complete line exactly once, whatever is killed in between.
 
 Rows and the new byte offset are committed together, so a kill between two batches repeats nothing and loses nothing.
-A far run's files are copied here first (`console.mirror`); from there on it differs in nothing from one that is here.
+A far run's files are copied here first (`console.machines.mirror`); from there on it differs in nothing from others.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from console.errors import NotFound
-from console.mirror import Mirror, folder_of
+from console.machines.mirror import Mirror, folder_of
+from console.machines.targets import LOCAL
 from console.runlog import apply
 from console.runlog.db import transaction
-from console.targets import LOCAL
 from engine.events import parse_line, split_lines
 from engine.rundir import RunDir, base_dir, runs_dir, valid_run_id
 from remote.errors import HostUnreachable, RemoteError

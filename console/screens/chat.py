@@ -1,6 +1,6 @@
 """Screen 5: talk to a model, or to two at once. Turns, a prompt, and what each answer cost in time.
 
-What is said and which process answers is `console.chat_session`'s business; what else a person can have done is in
+What is said and which process answers is `console.chat.session`'s business; what else a person can have done is in
 `console.screens.chat_verbs`. Here keys, widgets and the worker's messages meet.
 """
 
@@ -17,12 +17,12 @@ from textual.content import Content
 from textual.timer import Timer
 from textual.widgets import Static
 
-from console.chat_commands import hint, message_of
-from console.chat_session import ChatSession
+from console.chat.commands import hint, message_of
+from console.chat.session import ChatSession
 from console.glance import Glance
+from console.machines.targets import LOCAL
 from console.messages import ChatDied, ChatSaid, ModelsRead
 from console.screens.chat_verbs import ChatVerbs
-from console.targets import LOCAL
 from console.text import clean_line
 from console.widgets.chat_pane import ChatPane
 from console.widgets.chat_stats import stat_line, stat_lines

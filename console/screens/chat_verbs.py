@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING
 
 from textual.content import Content
 
-from console import chat_commands
-from console.chat_commands import Command, CommandProblem
-from console.chat_store import ChatStore, KeptChat, export_line
+from console.chat import commands as chat_commands
+from console.chat.commands import Command, CommandProblem
+from console.chat.store import ChatStore, KeptChat, export_line
 from console.errors import ConsoleError, Refused
+from console.machines.targets import LOCAL
 from console.paths import Home
 from console.screens.base import ConsoleScreen
 from console.screens.chat_models import choices
 from console.screens.picker import Choice, Picker
-from console.targets import LOCAL
 from console.text import clean_line
 from console.widgets.numbers import ago
 
 if TYPE_CHECKING:
-    from console.chat_session import ChatSession
+    from console.chat.session import ChatSession
     from engine.catalog import ModelInfo
 
 _MACHINE = "machine:"  # no ref of a model begins so: they hold no colon

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 
 from textual.content import Content
 
-from console.shelf import Item, Shelf
+from console.keeping.shelf import Item, Shelf
+from console.keeping.transfer_lines import PHASES, eta
+from console.keeping.transfers import Board
 from console.text import clean_line
-from console.transfer_lines import PHASES, eta
-from console.transfers import Board
 from console.widgets.numbers import ago, bar, grouped, short, size
-from remote.checkpoint_files import STAGE_FOLDERS
-from remote.receipts import Kept
+from remote.backup.checkpoint_files import STAGE_FOLDERS
+from remote.backup.receipts import Kept
 from remote.safekeeping import Transfer
 
 MUTED = "$foreground-muted"

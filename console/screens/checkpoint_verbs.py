@@ -14,12 +14,12 @@ from textual.content import Content
 from textual.message import Message
 from textual.screen import Screen
 
-from console import backups
+from console.keeping import backups
+from console.keeping.shelf import Away, Item, Name, Shelf, same_disk, survey
+from console.keeping.transfers import Ended, TransferDesk
 from console.messages import ShelfRead
 from console.screens.checkpoint_lines import prune_lines
-from console.shelf import Away, Item, Name, Shelf, same_disk, survey
 from console.text import clean_line
-from console.transfers import Ended, TransferDesk
 from console.widgets.numbers import size
 
 if TYPE_CHECKING:

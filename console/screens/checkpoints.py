@@ -1,7 +1,7 @@
 """Screen 4: every checkpoint, where it is, whether its copies are proven, what moves now, and what would be lost.
 
-It shows what `console.shelf` and `console.transfers` say and asks before anything happens; copying, proving and
-deleting are the business of `console.backups`.
+It shows what `shelf` and `transfers` in `console.keeping` say and asks before anything happens; copying, proving and
+deleting are the business of `console.keeping.backups`.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from console.glance import Glance
+from console.keeping.shelf import Item, Shelf
+from console.keeping.transfers import Board, TransferDesk
 from console.messages import BoardMoved, ModelsRead, ShelfRead, TransferEnded
 from console.screens import checkpoint_lines as lines
 from console.screens.base import ConsoleScreen
 from console.screens.checkpoint_verbs import CheckpointVerbs
 from console.screens.sheets import notice_sheet
-from console.shelf import Item, Shelf
 from console.text import clean_line
-from console.transfers import Board, TransferDesk
 from console.widgets.numbers import size
 from console.widgets.pane import Titled
 

@@ -14,9 +14,9 @@ from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from console.glance import Glance, RunRow
+from console.machines.targets import LOCAL, RENTED
 from console.messages import MachineRead
 from console.screens.base import ConsoleScreen
-from console.targets import LOCAL, RENTED
 from console.text import clean_line
 from console.widgets.numbers import ago, clock
 from console.widgets.pane import Titled

@@ -16,7 +16,7 @@ from textual.widgets.option_list import Option
 from console.glance import Glance, RunDetail
 from console.log_file import FileSource
 from console.lookout import job_log
-from console.rentals import RENTAL_LOG
+from console.rental.rentals import RENTAL_LOG
 from console.runlog.queries import Stage
 from console.screens.base import ConsoleScreen
 from console.text import clean_line

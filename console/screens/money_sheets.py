@@ -14,7 +14,7 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static
 
-from console.rental import WORDS, Rental
+from console.rental.rental import WORDS, Rental
 from console.text import clean_line
 from console.widgets.numbers import span
 

@@ -17,7 +17,7 @@ from textual.message import Message
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static
 
-from console.quote import Quote
+from console.rental.quote import Quote
 from console.text import clean_line
 from console.widgets.numbers import span
 

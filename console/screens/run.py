@@ -19,7 +19,7 @@ from textual.widgets import Static
 from console.glance import CurveWish, Drawn, Glance, Rented, RunDetail
 from console.log_file import FileSource
 from console.messages import CurvesRead
-from console.rentals import RENTAL_LOG
+from console.rental.rentals import RENTAL_LOG
 from console.screens.base import ConsoleScreen
 from console.screens.run_lines import checkpoint_lines, state_line
 from console.text import clean_line

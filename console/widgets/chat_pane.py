@@ -8,9 +8,9 @@ from textual.containers import Vertical
 from textual.content import Content
 from textual.widgets import Static
 
-from console.chat_session import ChatSession
+from console.chat.session import ChatSession
+from console.machines.targets import LOCAL
 from console.screens.chat_models import model_name, welcome
-from console.targets import LOCAL
 from console.text import clean_line
 from console.widgets.pane import Titled
 from console.widgets.turns import Transcript, TurnView

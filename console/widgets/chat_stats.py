@@ -7,7 +7,7 @@ from typing import Any
 
 from textual.content import Content
 
-from console.conversation import Conversation, Turn
+from console.chat.conversation import Conversation, Turn
 from console.text import clean_line
 from console.widgets.numbers import compact, grouped, line_bar, short, size, span
 from console.widgets.text_pane import pair

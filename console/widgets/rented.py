@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 from textual.content import Content
 
-from console.rental import WORDS, Phase, Rental, level
-from console.rental_book import Entry
-from console.rentals import Money
+from console.rental.book import Entry
+from console.rental.rental import WORDS, Phase, Rental, level
+from console.rental.rentals import Money
 from console.text import clean_line
 from console.widgets.numbers import clock, line_bar, span
 from console.widgets.text_pane import pair

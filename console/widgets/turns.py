@@ -8,7 +8,7 @@ from textual.message import Message
 from textual.reactive import reactive
 from textual.widgets import Static
 
-from console.conversation import Turn
+from console.chat.conversation import Turn
 from console.widgets.marked import marked
 from console.widgets.numbers import short
 

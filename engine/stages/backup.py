@@ -1,6 +1,6 @@
 """The run's checkpoints copied elsewhere and proven, as a step of the pipeline: nobody needs to be connected.
 
-The copying is a process of its own that knows nothing of stages (`python -m remote.backup_run`); here its lines become
+The copying is a process of its own that knows nothing of stages (`python -m remote.backup.run`); here its lines become
 progress, words in the log and, when a copy is not proven, an alert or the end of the run.
 """
 
@@ -24,7 +24,7 @@ def run(config: Backup, context: StageContext) -> None:
     if not config.to:
         raise StageError("the backup stage has no place to copy to", "set backup.to to hub:OWNER/NAME or a folder",
                          "backup")
-    argv = [sys.executable, "-m", "remote.backup_run", "--to", config.to, "--base", str(context.base_dir)]
+    argv = [sys.executable, "-m", "remote.backup.run", "--to", config.to, "--base", str(context.base_dir)]
     argv += ["--label", context.run_dir.name] if context.run_dir else []
     last: dict[str, Any] = {}
     with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as child:

@@ -31,13 +31,13 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "safekeeping")]
 
 from checkpoint_world import add_tokenizer  # noqa: E402
 
-from remote.backup_manifest import of_checkpoint  # noqa: E402
-from remote.box import Box  # noqa: E402
-from remote.checkpoint_files import inventory  # noqa: E402
-from remote.hub_backup import HubSafekeeper  # noqa: E402
+from remote.backup.box import Box  # noqa: E402
+from remote.backup.checkpoint_files import inventory  # noqa: E402
+from remote.backup.hub import HubSafekeeper  # noqa: E402
+from remote.backup.manifest import of_checkpoint  # noqa: E402
+from remote.backup.restore import read_manifest, restore  # noqa: E402
+from remote.backup.sources import HubSource  # noqa: E402
 from remote.local import LocalHost  # noqa: E402
-from remote.restore import read_manifest, restore  # noqa: E402
-from remote.sources import HubSource  # noqa: E402
 
 RTT_S, WINDOW = 0.05, 1 << 20
 

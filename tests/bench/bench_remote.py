@@ -33,8 +33,8 @@ sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1] / 
 
 import conftest as bench  # noqa: E402 - the server and the relay that the tests use
 
-from remote.fake_cloud import FakeCloud  # noqa: E402
-from remote.fake_runpod import FakeRunPod  # noqa: E402
+from remote.fake_runpod.cloud import FakeCloud  # noqa: E402
+from remote.fake_runpod.server import FakeRunPod  # noqa: E402
 
 LINE = ("step {0:05d}/99999 (2.34%) | loss: 3.712345 | lrm: 1.00 | dt: 487.12ms | tok/sec: 1,076,301 | mfu: 47.50 | "
         "total time: 3.97m\n")
@@ -220,7 +220,7 @@ def frozen(args: argparse.Namespace, folder: Path, box: bench.Box) -> bool:
 
 def deadline(args: argparse.Namespace, folder: Path, box: bench.Box | None) -> bool:
     """Goal: no pod that outlives its deadline by five minutes (here: by 5 of its looks), whatever the API does."""
-    from remote.deadline import start_command
+    from remote.runpod.deadline import start_command
 
     dice, cloud = random.Random(2), FakeCloud(placing_s=0, pulling_s=0, balance=1e9, spend_limit=1e9)
     start = folder / "start.sh"

@@ -19,11 +19,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from console.rental import Phase, Rental
-from console.rental_book import RentalBook
-from console.rental_offers import detail_of
-from console.rental_steps import Renter
-from console.rental_sweep import sweep
+from console.rental.book import RentalBook
+from console.rental.offers import detail_of
+from console.rental.rental import Phase, Rental
+from console.rental.steps import Renter
+from console.rental.sweep import sweep
 from console.runlog import migrations
 from remote import provider as words
 from remote.errors import (

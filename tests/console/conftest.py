@@ -129,7 +129,7 @@ def make_run() -> Callable[..., tuple[RunDir, EventWriter]]:
 @pytest.fixture
 def cli_json(capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
     """Runs a verb with --json in this process; its exit code and what it printed, parsed."""
-    from console.cli import call
+    from console.cli.main import call
 
     def run(*words: str) -> tuple[int, Any]:
         capsys.readouterr()

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from console import cli_chat
-from console.chat_launch import ProcessHere
-from console.chat_pipe import ChatPipe
-from console.cli import call
+from console.chat.launch import ProcessHere
+from console.chat.pipe import ChatPipe
+from console.cli import chat as cli_chat
+from console.cli.main import call
 from console.exit_codes import Exit
 
 # Answers by the last word of the question; writes every request down.

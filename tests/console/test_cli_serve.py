@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from console import cli_serve
-from console.cli import call
+from console.cli import serve as cli_serve
+from console.cli.main import call
 from console.exit_codes import Exit
 from engine.catalog import DIRECTORIES
 from engine.config import from_argv
@@ -69,7 +69,7 @@ def test_names_are_near(save_files: Any, capsys: pytest.CaptureFixture[str]) -> 
     save_files("sft", "d4", 100)
     save_files("sft", "d4", 200)
     save_files("base", "d8", 50)
-    from console.model_choice import choose
+    from console.chat.model_choice import choose
 
     assert choose(None).ref == "sft/d4@200" and choose("d8").step == 50
     assert choose(None, source="base").tag == "d8" and choose(None, step=100).ref == "sft/d4@100"

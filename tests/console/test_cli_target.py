@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from console.cli import call
-from console.targets import Target, Targets, name_for, parse_address
-from remote.known_hosts import fingerprint
+from console.cli.main import call
+from console.machines.targets import Target, Targets, name_for, parse_address
+from remote.ssh.known_hosts import fingerprint
 
 
 @pytest.fixture
@@ -97,8 +97,8 @@ def test_renting_asks_for_key_and_budget_first(monkeypatch: pytest.MonkeyPatch, 
 
 def test_the_request_is_shown_before_anything_is_sent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
                                                       capsys: pytest.CaptureFixture[str]) -> None:
-    from remote.fake_cloud import FakeCloud
-    from remote.fake_runpod import FakeRunPod
+    from remote.fake_runpod.cloud import FakeCloud
+    from remote.fake_runpod.server import FakeRunPod
 
     cloud = FakeCloud(None)
     with FakeRunPod(cloud) as server:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from console.cli import call
+from console.cli.main import call
 from console.exit_codes import Exit
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "tokenizer"

@@ -14,18 +14,20 @@ from typing import Any
 
 import pytest
 
-from console import preparing, rental_bench, rental_steps
 from console.errors import Conflict, Refused, UsageProblem
-from console.rental import Phase, Rental
-from console.rental_bench import PodBench
-from console.rental_book import RentalBook
+from console.machines import preparing
+from console.rental import bench as rental_bench
+from console.rental import steps as rental_steps
+from console.rental.bench import PodBench
+from console.rental.book import RentalBook
+from console.rental.rental import Phase, Rental
 from console.runstate import Word
 from console.settings import RentSettings
 from console.workspace import Workspace
 from remote import job
-from remote.fake_cloud import FakeCloud
-from remote.fake_runpod import FakeRunPod
-from remote.runpod import RunPod
+from remote.fake_runpod.cloud import FakeCloud
+from remote.fake_runpod.server import FakeRunPod
+from remote.runpod.client import RunPod
 
 SETTINGS = RentSettings(gpus="2xA100", ready_minutes=1)
 

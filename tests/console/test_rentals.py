@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from console.rental import Phase, Rental, level, reserve_s, sentence
-from console.rental_offers import detail_of
-from console.rental_steps import Renter
-from console.rental_sweep import sweep
+from console.rental.offers import detail_of
+from console.rental.rental import Phase, Rental, level, reserve_s, sentence
+from console.rental.steps import Renter
+from console.rental.sweep import sweep
 from remote import provider as words
 from remote.errors import BalanceExhausted, CredentialRefused, ProviderDown, RemoteError
 

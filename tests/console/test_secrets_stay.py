@@ -12,16 +12,18 @@ from typing import Any
 import psutil
 import pytest
 
-from console import credentials, preparing, rental_steps
-from console.cli import call
+from console import credentials
+from console.cli.main import call
 from console.credentials import MissingCredential
 from console.errors import ConsoleError, UsageProblem
 from console.exit_codes import Exit
-from console.rental import Phase
+from console.machines import preparing
+from console.rental import steps as rental_steps
+from console.rental.rental import Phase
 from console.settings import RentSettings
 from console.workspace import Workspace
-from remote.fake_cloud import FakeCloud
-from remote.fake_runpod import FakeRunPod
+from remote.fake_runpod.cloud import FakeCloud
+from remote.fake_runpod.server import FakeRunPod
 
 CANARIES = {"RUNPOD_API_KEY": "rpa_CANARY8f3aQ1x7Zk2mNv5w", "HF_TOKEN": "hf_CANARYb71dPq9sTu4vWx6yZ0",
             "WANDB_API_KEY": "CANARYwandb0123456789abcdef", "OPENROUTER_API_KEY": "sk-or-CANARY5566778899aabbcc"}
@@ -116,7 +118,7 @@ def test_no_byte_of_a_rented_evening_holds_a_secret(tmp_path: Path, monkeypatch:
 def test_the_environment_of_a_pod_holds_only_its_public_key(tmp_path: Path) -> None:
     """What can be read back from the provider by anybody with the account's key."""
     script = (
-        "from console.rental import Phase, Rental; from console.rental_spec import compose; "
+        "from console.rental.rental import Phase, Rental; from console.rental.spec import compose; "
         "from remote.provider import Offer; "
         "r = Rental('r-1', 'r', 'runpod', Phase.ASKED, 9.0, 1.0, 0.0, detail={'image': 'i', 'disk_gb': 20, "
         "'want': {'min_cuda': '12.8'}}); "

@@ -44,7 +44,7 @@ def test_mistakes_are_named(tmp_path: Path, text: str, message: str) -> None:
 
 
 def test_secrets_are_named_never_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    from console.cli import call
+    from console.cli.main import call
 
     for name in SECRET_NAMES:
         monkeypatch.setenv(name, "canary-7f3a")

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from console.errors import NotFound
-from console.hosts import Hosts
+from console.machines.hosts import Hosts
+from console.machines.targets import SSH, Target, Targets
 from console.runstate import Word
-from console.targets import SSH, Target, Targets
 from console.workspace import Workspace
 from remote.errors import HostUnreachable
-from remote.known_hosts import KnownHosts
+from remote.ssh.known_hosts import KnownHosts
 
 Wait = Callable[..., Any]
 

@@ -6,10 +6,10 @@ import threading
 import time
 
 from console.errors import Refused
+from console.keeping.shelf import Item, Name
+from console.keeping.transfer_lines import eta, transfer_line
+from console.keeping.transfers import Board, Ended, TransferDesk
 from console.screens.checkpoint_lines import moving
-from console.shelf import Item, Name
-from console.transfer_lines import eta, transfer_line
-from console.transfers import Board, Ended, TransferDesk
 from remote.errors import HubUnreachable
 from remote.safekeeping import CheckpointId, Transfer
 

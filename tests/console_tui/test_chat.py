@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from textual import events
 
-from console.chat_commands import hint
-from console.chat_session import ChatSession
-from console.chat_store import ChatStore, export_line
-from console.conversation import Conversation
+from console.chat.commands import hint
+from console.chat.conversation import Conversation
+from console.chat.session import ChatSession
+from console.chat.store import ChatStore, export_line
 from console.settings import ChatSettings
 from console.widgets.chat_stats import spark
 from console.widgets.marked import marked

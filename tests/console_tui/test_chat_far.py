@@ -11,12 +11,12 @@ from typing import Any
 import psutil
 import pytest
 
-from console.chat_client import ChatClient
-from console.chat_launch import launcher
-from console.cli import call
+from console.chat.client import ChatClient
+from console.chat.launch import launcher
+from console.cli.main import call
 from console.exit_codes import Exit
-from console.targets import SSH, Target, Targets
-from remote.known_hosts import KnownHosts
+from console.machines.targets import SSH, Target, Targets
+from remote.ssh.known_hosts import KnownHosts
 
 TESTS = Path(__file__).parents[1]
 

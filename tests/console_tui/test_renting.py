@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 from textual.widgets import Input
 
-from console import preparing, rental_steps
-from console.rental import Phase
+from console.machines import preparing
+from console.rental import steps as rental_steps
+from console.rental.rental import Phase
 from console.settings import RentSettings
 from console.workspace import Workspace
-from remote.fake_cloud import FakeCloud
-from remote.fake_runpod import FakeRunPod
+from remote.fake_runpod.cloud import FakeCloud
+from remote.fake_runpod.server import FakeRunPod
 
 STAND_IN = """
 import json, os, sys, time
@@ -105,7 +106,7 @@ async def test_a_refused_key_is_said_and_nothing_is_rented(drive: Callable[..., 
 
 async def test_what_is_not_safe_is_shouted_on_every_screen_and_ends_only_by_its_name(
         drive: Callable[..., Any], rented_world: tuple[FakeCloud, Workspace], monkeypatch: pytest.MonkeyPatch) -> None:
-    from console.rental_bench import PodBench
+    from console.rental.bench import PodBench
 
     cloud, workspace = rented_world
     monkeypatch.setattr(PodBench, "unproven", lambda *_: ["base d4 step 20 (0.02 GB): there is no proven copy"])

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from remote.known_hosts import KnownHosts
 from remote.local import LocalHost
-from remote.ssh import KnownKey, SshHost
-from remote.ssh_keys import make_key, public_line
-from remote.ssh_route import Route
+from remote.ssh.host import KnownKey, SshHost
+from remote.ssh.keys import make_key, public_line
+from remote.ssh.known_hosts import KnownHosts
+from remote.ssh.route import Route
 
 SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/bin")
 
@@ -92,7 +92,7 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
 @pytest.fixture(scope="session")
 def pretended_box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
     """The SSH server of pods that are only pretended to be rented."""
-    from remote.fake_sshd import PodSshd
+    from remote.fake_runpod.sshd import PodSshd
 
     folder = tmp_path_factory.mktemp("podsshd")
     (folder / "home").mkdir()

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from remote.backup_folder import FolderSafekeeper
-from remote.backup_host import HostSafekeeper
+from remote.backup.far_folder import HostSafekeeper
+from remote.backup.folder import FolderSafekeeper
+from remote.backup.hub import HubSafekeeper
+from remote.backup.restore import read_manifest, restore
+from remote.backup.sources import HostSource
 from remote.errors import RemoteError
-from remote.hub_backup import HubSafekeeper
 from remote.local import LocalHost
-from remote.restore import read_manifest, restore
 from remote.safekeeping import Transfer
-from remote.sources import HostSource
 
 
 def beside(name: str) -> ModuleType:

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from remote import deadline, job
+from remote import job
 from remote.errors import (
     AccessRefused,
     BadRequest,
@@ -27,15 +27,16 @@ from remote.errors import (
     ProviderDown,
     RateLimited,
 )
-from remote.fake_cloud import FakeCloud
-from remote.fake_runpod import FakeRunPod, demo, violations
-from remote.pod_host import PodLost, Waiting, pod_host, wait_until_ready
+from remote.fake_runpod.cloud import FakeCloud
+from remote.fake_runpod.server import FakeRunPod, demo, violations
 from remote.provider import CONTAINER, SYSTEM, PodSpec, Want, parse_pod_name, pod_name
-from remote.runpod import RunPod, create_body, hours_left
-from remote.runpod_http import error_for, wait_of
-from remote.runpod_log import SseParser
+from remote.runpod import deadline
+from remote.runpod.client import RunPod, create_body, hours_left
+from remote.runpod.http import error_for, wait_of
+from remote.runpod.log_stream import SseParser
+from remote.runpod.pod_host import PodLost, Waiting, pod_host, wait_until_ready
 from remote.secret_text import Secret, redactor
-from remote.ssh_keys import make_key
+from remote.ssh.keys import make_key
 
 SPEC = Path(__file__).parents[3] / "shared" / "reference" / "runpod-openapi-v2.json"
 START = ("/bin/sh", "-c", 'exec "${POD_START_PROGRAM:-/start.sh}"')

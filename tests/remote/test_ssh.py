@@ -25,11 +25,11 @@ from remote.errors import (
     LoginRefused,
     RunnerFailed,
 )
-from remote.known_hosts import KnownHosts, fingerprint
-from remote.ssh import KnownKey, SshHost
-from remote.ssh_keys import load_key, make_key
-from remote.ssh_route import Route, resolve
-from remote.ssh_session import script
+from remote.ssh.host import KnownKey, SshHost
+from remote.ssh.keys import load_key, make_key
+from remote.ssh.known_hosts import KnownHosts, fingerprint
+from remote.ssh.route import Route, resolve
+from remote.ssh.session import script
 
 LAUNCHES = int(os.environ.get("LLMCONSOLE_LAUNCHES", "50"))
 

@@ -14,8 +14,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from checkpoint_world import add_checkpoint
 from fake_hub import FakeHub
 
-from remote.backup_folder import FolderSafekeeper
-from remote.hub_backup import HubSafekeeper
+from remote.backup.folder import FolderSafekeeper
+from remote.backup.hub import HubSafekeeper
 
 
 @pytest.fixture

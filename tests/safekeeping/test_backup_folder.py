@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from checkpoint_world import add_checkpoint, contents, write
 
-from remote.backup_folder import FolderSafekeeper
+from remote.backup.folder import FolderSafekeeper
 from remote.errors import DamagedCopy, NoSuchFile
 from remote.local import LocalHost
 from remote.safekeeping import READ_BACK, Transfer
@@ -184,7 +184,7 @@ def test_stopping_keeps_what_arrived(tmp_path: Path, folder_keeper: FolderSafeke
 KILLED = """
 import sys, threading
 from pathlib import Path
-from remote.backup_folder import FolderSafekeeper
+from remote.backup.folder import FolderSafekeeper
 from remote.local import LocalHost
 FolderSafekeeper(Path(sys.argv[2]), settle=0).back_up(LocalHost(), sys.argv[1], lambda t: None, threading.Event())
 """

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from checkpoint_world import PAST, add_checkpoint, add_tokenizer, tensor_file, write
 
-from remote import box_files
-from remote.box import Box
-from remote.checkpoint_files import Inventory, inventory
+from remote.backup import box_files
+from remote.backup.box import Box
+from remote.backup.checkpoint_files import Inventory, inventory
 from remote.errors import NoSuchFile
 from remote.host import Completed
 from remote.local import LocalHost

@@ -12,7 +12,7 @@ import pytest
 from checkpoint_world import add_checkpoint, add_tokenizer, contents, tensor_file, write
 from fake_hub import FakeHub, Fault
 
-from console.cli import call
+from console.cli.main import call
 
 Verb = Callable[..., tuple[int, Any]]
 
@@ -158,7 +158,7 @@ def test_a_folder_of_another_person(verb: Verb, tmp_path: Path) -> None:
 def test_a_repository_in_transformers_format(verb: Verb, hub_at_hand: FakeHub, kept_base: Path,
                                              monkeypatch: pytest.MonkeyPatch) -> None:
     """Fetched by name and nothing else, then handed to the engine."""
-    from console import importing
+    from console.keeping import importing
 
     files = {"config.json": b'{"model_type": "nanochat"}', "model.safetensors": b"\0weights", "tokenizer.json": b"{}",
              "../outside/config.json": b"{}", "nanochat/../../evil/meta.json": b"{}", "training_args.bin": b"\0pickle"}

@@ -11,9 +11,9 @@ import pytest
 from checkpoint_world import tensor_file, write
 from fake_hub import FakeHub
 
-from remote.hub_wire import HubWire
-from remote.layouts import checkpoints
-from remote.sources import HubSource
+from remote.backup.hub_wire import HubWire
+from remote.backup.layouts import checkpoints
+from remote.backup.sources import HubSource
 
 CLIENT = """
 import sys

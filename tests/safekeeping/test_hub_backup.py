@@ -14,9 +14,9 @@ import pytest
 from checkpoint_world import add_checkpoint, contents
 from fake_hub import FakeHub, Fault
 
-from remote.box import Box
+from remote.backup.box import Box
+from remote.backup.hub import HubSafekeeper
 from remote.errors import CopyRefused, DamagedCopy, HubUnreachable, RemoteError, TokenRefused
-from remote.hub_backup import HubSafekeeper
 from remote.local import LocalHost
 from remote.safekeeping import READ_BACK, Transfer
 
@@ -223,7 +223,7 @@ def test_another_machine_gets_signed_urls_and_never_the_token(
 KILLED = """
 import sys, threading
 from pathlib import Path
-from remote.hub_backup import HubSafekeeper
+from remote.backup.hub import HubSafekeeper
 from remote.local import LocalHost
 print("up", flush=True)
 HubSafekeeper("me/run7", Path(sys.argv[2]), settle=0).back_up(LocalHost(), sys.argv[1], lambda t: None,

@@ -8,12 +8,12 @@ import pytest
 from checkpoint_world import add_checkpoint, tensor_file, write
 from fake_hub import FakeHub
 
+from remote.backup.hub import HubSafekeeper
+from remote.backup.layouts import Gathered, Renamed, Spec, checkpoints, copies, manifest_of, parse_spec
+from remote.backup.restore import restore
+from remote.backup.sources import FolderSource, HubSource
 from remote.errors import CopyRefused
-from remote.hub_backup import HubSafekeeper
-from remote.layouts import Gathered, Renamed, Spec, checkpoints, copies, manifest_of, parse_spec
 from remote.local import LocalHost
-from remote.restore import restore
-from remote.sources import FolderSource, HubSource
 
 MODEL, PICKLE = tensor_file(3), b"\x80\x04a tokenizer"
 UPSTREAM = Path(__file__).parents[3] / "shared" / "reference" / "upstream" / "runs"
@@ -63,7 +63,7 @@ def test_bundles_join_one_repository_s_tokenizer_to_anothers_weights(fake_hub: F
     fake_hub.add_repo("a/tok", files={"tokenizer.pkl": PICKLE, "token_bytes.pt": MODEL, "model_000001.pt": MODEL,
                                       "meta_000001.json": meta()})
     fake_hub.add_repo("b/weights", files={f"w/{n}": d for n, d in STEP.items()})
-    from remote.hub_wire import HubWire
+    from remote.backup.hub_wire import HubWire
 
     specs = [parse_spec("a/tok::::tokenizer.pkl,token_bytes.pt"), parse_spec("b/weights::w::*021400*")]
     assert specs[1] == Spec("b/weights", None, "w", ("*021400*",))

@@ -15,15 +15,15 @@ import pytest
 from checkpoint_world import add_checkpoint, add_tokenizer, contents
 from fake_hub import FakeHub, Fault
 
-from remote.backup_folder import FolderSafekeeper
+from remote.backup.fetching import Patience
+from remote.backup.folder import FolderSafekeeper
+from remote.backup.hub import HubSafekeeper
+from remote.backup.keeper import Interrupted
+from remote.backup.restore import Restored, read_manifest, restore
+from remote.backup.sources import FolderSource, HubSource, Source
 from remote.errors import CopyRefused, DamagedCopy, HubUnreachable, RemoteError
-from remote.fetching import Patience
-from remote.hub_backup import HubSafekeeper
-from remote.keeper import Interrupted
 from remote.local import LocalHost
-from remote.restore import Restored, read_manifest, restore
 from remote.safekeeping import Transfer
-from remote.sources import FolderSource, HubSource, Source
 
 QUICK = Patience(attempts=3, pause=0.02)
 
@@ -177,9 +177,9 @@ def test_stopped_and_gone_on_with_nothing_twice(hub_keeper: HubSafekeeper, fake_
 KILLED = """
 import sys, threading
 from pathlib import Path
-from remote.hub_wire import HubWire
-from remote.restore import read_manifest, restore
-from remote.sources import HubSource
+from remote.backup.hub_wire import HubWire
+from remote.backup.restore import read_manifest, restore
+from remote.backup.sources import HubSource
 import os
 source = HubSource(HubWire("me/run7", os.environ["HF_TOKEN"]), "runs/nanochat/base/d4/000300")
 print("up", flush=True)

@@ -1,0 +1,61 @@
+"""`serve`: a model behind a web page and OpenAI's API. This process becomes the server, which alone imports tensors."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import click
+
+from console.chat.model_choice import choose
+from engine.config import to_argv
+from engine.settings.choices import BACKENDS, DEVICES, SOURCES, STORED
+from engine.settings.serving import Serve
+
+
+@click.command()
+@click.option("--model", "-m", "wanted", multiple=True, help="Serve only this model; may be given several times.  "
+              "[default: all, beginning with the most trained of the newest run]")
+@click.option("--source", "-i", type=click.Choice(SOURCES), help="The newest model of this stage.")
+@click.option("--model-tag", "-g", "tag", help="The model of this tag, such as d20.")
+@click.option("--step", "-s", type=int, help="The checkpoint of this step.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; one that others can reach "
+              "needs a token in LLMCONSOLE_SERVE_TOKEN or in --token-file.")
+@click.option("--port", "-p", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0: a free one.")
+@click.option("--token-file", default="", help="A file with the token that only you can read.")
+@click.option("--allow-host", default="", help="Further names of this server, joined by commas.")
+@click.option("--device", "--device-type", default="auto", show_default=True, type=click.Choice(DEVICES))
+@click.option("--dtype", "-d", default="auto", show_default=True, type=click.Choice(STORED))
+@click.option("--backend", default="auto", show_default=True, type=click.Choice(BACKENDS),
+              help="What computes on a CPU: our own step, or PyTorch.")
+@click.option("--num-gpus", "-n", type=click.IntRange(1, 64), default=1, help="Copies of the model, one per GPU.")
+@click.option("--rows", type=click.IntRange(1, 256), default=8, show_default=True, help="Answers written side by side.")
+@click.option("--queue", type=click.IntRange(0, 10_000), default=32, show_default=True, help="Requests that may wait.")
+@click.option("--keep", type=click.IntRange(1, 64), default=2, show_default=True, help="Models in memory at once.")
+@click.option("--temperature", "-t", type=click.FloatRange(0, 2), default=0.8, show_default=True,
+              help="Where a request does not say.")
+@click.option("--top-k", "-k", type=click.IntRange(1, 200), default=50, show_default=True,
+              help="Where a request does not say.")
+@click.option("--max-tokens", type=click.IntRange(1, 4096), default=512, show_default=True,
+              help="Longest answer where a request does not say.")
+def serve(wanted: Sequence[str], source: str | None, tag: str | None, step: int | None, **flags: Any) -> NoReturn:
+    """Serve trained models over HTTP until ctrl-c: GET / is a page to chat, /v1 speaks OpenAI's API."""
+    _become(argv(wanted, source, tag, step, flags))
+
+
+def argv(wanted: Sequence[str], source: str | None, tag: str | None, step: int | None,
+         flags: dict[str, Any]) -> list[str]:
+    """The server's command line, the models by their whole names. Raises NotFound, ConsoleError."""
+    named: list[str | None] = [*wanted] or ([None] if any(v is not None for v in (source, tag, step)) else [])
+    refs = [choose(name, source, tag, step).ref for name in named]
+    if not refs:
+        choose(None)  # says what to do when there is no model at all
+    return [sys.executable, "-m", "engine", "serve", *to_argv(Serve(model=",".join(refs), **flags))]
+
+
+def _become(words: list[str]) -> NoReturn:
+    """Replace this process, so that signals and the exit code are the server's own."""
+    sys.stdout.flush()
+    os.execv(words[0], words)

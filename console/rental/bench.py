@@ -1,0 +1,185 @@
+"""What is done on the machine behind a pod: log in, prepare, launch, watch, stop, copy, prove.
+
+The real `Bench` of `console.rental.steps`, over the same Host, jobs and safekeepers that every target uses. It decides
+nothing about money.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from console.errors import ConsoleError, NotFound
+from console.lookout import job_dir
+from console.machines.hosts import route_to
+from console.machines.mirror import Mirror
+from console.machines.targets import POD, Target, Targets, parse_address
+from console.rental.rental import Rental
+from console.rental.spec import API_VARIABLE
+from remote import job
+from remote.errors import HostKeyChanged, HostUnreachable, RemoteError, RunnerFailed
+from remote.provider import Provider
+from remote.safekeeping import Transfer
+
+if TYPE_CHECKING:
+    from console.operator import Operator
+    from console.workspace import Workspace
+    from remote.safekeeping import Safekeeper
+    from remote.ssh.host import SshHost
+    from remote.ssh.known_hosts import KnownHosts
+
+STOP_GRACE_S = 600.0
+CLOCKS_AGREE_S = 120.0
+
+
+class PodBench:
+    """Safe for one thread per rental. `tell` gets sentences about what is going on, for the rental's note."""
+
+    def __init__(self, workspace: Workspace, operator: Operator, provider: Provider,
+                 tell: Callable[[Rental, str], None]) -> None:
+        self._workspace, self._operator, self._provider, self._tell = workspace, operator, provider, tell
+        self._targets = Targets(workspace.home.path)
+        self.stopping = threading.Event()
+
+    def reach(self, rental: Rental) -> None:
+        from remote.runpod.pod_host import PodPin
+        from remote.ssh.host import SshHost
+
+        user, host, port = parse_address(rental.address)
+        target = Target(target_name(rental), POD, user, host, port, str(self._workspace.home.keys / rental.id),
+                        rental=rental.id, pod=rental.pod)
+        pin = PodPin(self._provider, rental.pod, self._known_hosts())
+        box = SshHost(target.name, route_to(target), pin)
+        try:
+            box.connect(self.stopping)
+        finally:
+            box.close()
+        if pin.taken_on_trust:
+            self._tell(rental, f"first contact: key {pin.taken_on_trust} (the pod's log shows none to compare with)")
+        self._put(target)
+
+    def _put(self, target: Target) -> None:
+        """A new target, or the new address of one that is known."""
+        try:
+            self._targets.change(target.name, user=target.user, host=target.host, port=target.port, pod=target.pod)
+        except NotFound:
+            self._targets.put(target)
+
+    def prepare(self, rental: Rental) -> None:
+        from console.machines.preparing import prepare
+
+        target = self._targets.find(target_name(rental))
+        host = self._host(rental)
+        self._correct_timer(rental, host)
+        try:
+            prepare(host, self._targets, target, lambda text: self._tell(rental, text), self.stopping,
+                    pretended_gpus=API_VARIABLE in os.environ)
+        except ConsoleError as error:
+            raise RunnerFailed(str(error)) from error
+
+    def _correct_timer(self, rental: Rental, host: SshHost) -> None:
+        """The pod's timer was armed by our clock; where that differs from the provider's, the provider's counts."""
+        if rental.started is None:
+            return
+        by_provider = rental.started + rental.limit_hours * 3600
+        if abs(by_provider - rental.deadline) > CLOCKS_AGREE_S:
+            self.extend(rental, by_provider)
+
+    def extend(self, rental: Rental, deadline: float) -> None:
+        """Move the moment at which the pod ends itself. Raises RemoteError when it did not take it."""
+        from remote.runpod.deadline import set_deadline
+
+        try:
+            set_deadline(self._host(rental), deadline)
+        except OSError as error:
+            raise RunnerFailed(str(error)) from error
+
+    def launch(self, rental: Rental) -> None:
+        try:
+            self._operator.begin(rental.run, target_name(rental), self._path(rental),
+                                 dict(rental.detail["description"]))
+        except ConsoleError as error:
+            if isinstance(error.__cause__, RemoteError) and not isinstance(error.__cause__, RunnerFailed):
+                raise error.__cause__ from error
+            self._tell(rental, str(error))
+
+    def running(self, rental: Rental) -> bool:
+        try:
+            return job.state(self._host(rental), job_dir(self._path(rental))).state == "running"
+        except HostKeyChanged:  # a container that was started anew has new keys: they are checked against its log
+            self.reach(rental)
+            raise
+
+    def stop(self, rental: Rental) -> None:
+        job.request_stop(self._host(rental), job_dir(self._path(rental)), STOP_GRACE_S)
+
+    def back_up(self, rental: Rental) -> None:
+        host = self._host(rental)
+        Mirror(self._workspace.home, rental.run, host, self._path(rental)).pull_all()
+
+        def told(transfer: Transfer) -> None:
+            share = f" {transfer.done / transfer.total:.0%}" if transfer.total else ""
+            self._tell(rental, f"{transfer.phase} {transfer.checkpoint} {transfer.file}{share} {transfer.note}".strip())
+
+        done = safekeeper_for(self._workspace, rental).back_up(host, f"{self._path(rental)}/base", told, self.stopping)
+        for loss in done.failed:
+            self._tell(rental, f"{loss.checkpoint}: {loss.reason}")
+
+    def unproven(self, rental: Rental) -> list[str]:
+        losses = safekeeper_for(self._workspace, rental).unproven(self._host(rental), f"{self._path(rental)}/base")
+        return [f"{loss.checkpoint} ({loss.bytes / 1e9:.2f} GB): {loss.reason}" for loss in losses]
+
+    def forget(self, rental: Rental) -> None:
+        name = target_name(rental)
+        self._targets.remove(name)
+        self._known_hosts().forget(rental.pod or name)
+        for suffix in ("", ".pub"):
+            (self._workspace.home.keys / f"{rental.id}{suffix}").unlink(missing_ok=True)
+
+    def _path(self, rental: Rental) -> str:
+        """The run's folder on the pod. Raises HostUnreachable before it was looked at."""
+        try:
+            base = self._targets.find(target_name(rental)).base
+        except NotFound:
+            base = ""
+        if not base:
+            raise HostUnreachable("the pod was not looked at yet")
+        return f"{base}/runs/{rental.run}"
+
+    def _host(self, rental: Rental) -> SshHost:
+        """The way to the pod at the address that was last read."""
+        try:
+            target = self._targets.find(target_name(rental))
+            if rental.address and (target.user, target.host, target.port) != parse_address(rental.address):
+                user, host, port = parse_address(rental.address)
+                self._targets.change(target.name, user=user, host=host, port=port)
+            return self._workspace.hosts.get(target_name(rental))  # type: ignore[return-value]
+        except NotFound as error:
+            raise HostUnreachable("its address is not known yet") from error
+
+    def _known_hosts(self) -> KnownHosts:
+        from remote.ssh.known_hosts import KnownHosts
+
+        return KnownHosts(self._workspace.home.known_hosts)
+
+
+def target_name(rental: Rental) -> str:
+    """What the pod is called while it lives."""
+    return str(rental.detail.get("target") or f"pod-{rental.id[-6:]}")
+
+
+def safekeeper_for(workspace: Workspace, rental: Rental) -> Safekeeper:
+    """The place that the rental's checkpoints are copied to: `hub:owner/name`, a folder, or our own on this machine."""
+    where = str(rental.detail.get("backup", ""))
+    if where.startswith("hub:"):
+        from console.credentials import require
+        from remote.backup.hub import HubSafekeeper
+
+        return HubSafekeeper(where[4:], workspace.home.backups / "receipts",
+                             token=require("HF_TOKEN", workspace.home.path).reveal())
+    from remote.backup.folder import FolderSafekeeper
+
+    return FolderSafekeeper(Path(where).expanduser() if where else workspace.home.backups, label=rental.run)

@@ -1,0 +1,311 @@
+"""Carries one rental from phase to phase: each call does the next thing, after writing down that it is about to.
+
+Whatever is killed between two lines here, the next call with the same book goes on: a create whose reply was lost is
+looked up by its name and never sent again, an end is asked for until the provider confirms it, and nothing is ended
+while a checkpoint exists only there, unless a person typed its name. It sleeps nowhere and knows no screen; the
+machine behind a pod is reached through `Bench`, so a simulation of a hundred thousand lives runs the same lines.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Protocol
+
+from console.rental.book import RentalBook
+from console.rental.offers import next_offer, refreshed
+from console.rental.rental import AT_WORK, EMPTY, Phase, Rental
+from remote.errors import (
+    AccessRefused,
+    BadRequest,
+    BalanceExhausted,
+    CreateUnknown,
+    CredentialRefused,
+    EdgeRefused,
+    NoCapacity,
+    NoSuchPod,
+    ProviderDown,
+    RateLimited,
+    RemoteError,
+    RunnerFailed,
+)
+from remote.provider import ERROR, EXITED, SYSTEM, TERMINATED, Offer, Pod, PodSpec, Provider, parse_pod_name
+
+LAG_S = 180.0      # after a create, a pod that is not listed may still be there
+SETTLE_S = 900.0   # a create without an answer and without a pod after this long made none
+READY_S = 720.0    # a pod that nobody can log in to after this long is ended: another one is cheaper than waiting
+STOP_S = 900.0     # how long a run may take to save after it was asked to stop
+LOOK_S, STATUS_S, KEPT_S = 15.0, 60.0, 60.0
+PACE = 1.0         # all pauses are times this; a pretended provider is asked more often
+LONGEST_PAUSE_S = 60.0
+MOST_FAILURES = 4   # in a row, of what answers and cannot be prepared
+NEVER_READY = "nobody could log in to it in time, so it was ended before it cost more"
+
+_ON_THE_MACHINE = AT_WORK | {Phase.PREPARING, Phase.SAVING, Phase.COPYING, Phase.PROVING}
+
+Compose = Callable[[Rental, Offer], PodSpec]
+
+
+class Bench(Protocol):
+    """What is done on the machine behind a pod. Everything may be repeated; all of it raises RemoteError."""
+
+    def reach(self, rental: Rental) -> None:
+        """Log in once at `rental.address`, and make the machine known as a target."""
+
+    def prepare(self, rental: Rental) -> None:
+        """Put our program there; returns quickly when it is there already."""
+
+    def launch(self, rental: Rental) -> None:
+        """Start the run, exactly once."""
+
+    def running(self, rental: Rental) -> bool:
+        """Whether the run is at work; False when it has ended, however."""
+
+    def stop(self, rental: Rental) -> None:
+        """Ask the run to save and end; harmless when it has ended."""
+
+    def back_up(self, rental: Rental) -> None:
+        """Copy every checkpoint to the other place."""
+
+    def unproven(self, rental: Rental) -> list[str]:
+        """What would be lost with the machine, a sentence each; [] means that nothing would."""
+
+    def forget(self, rental: Rental) -> None:
+        """The machine is no more: drop its address and its key."""
+
+
+class Renter:
+    """`advance` is called again and again, by one thread per rental; `now` is wall time in seconds."""
+
+    def __init__(self, book: RentalBook, provider: Provider, bench: Bench, compose: Compose, *,
+                 now: Callable[[], float] = time.time, jitter: Callable[[], float] = random.random) -> None:
+        self._book, self._provider, self._bench, self._compose = book, provider, bench, compose
+        self._now, self._jitter = now, jitter
+        self._steps: dict[Phase, Callable[[Rental], float]] = {
+            Phase.ASKED: self._asked, Phase.CREATING: self._creating, Phase.WAITING: self._waiting,
+            Phase.PREPARING: self._preparing, Phase.STARTING: self._starting, Phase.WORKING: self._working,
+            Phase.SAVING: self._saving, Phase.COPYING: self._copying, Phase.PROVING: self._proving,
+            Phase.KEPT: self._kept, Phase.ENDING: self._ending}
+
+    def advance(self, rental_id: str) -> float:
+        """Do the next thing in this life; seconds until there is more to do (infinite once it is settled)."""
+        rental = self._book.get(rental_id)
+        if rental.settled:
+            return math.inf
+        pause = rental.next_try - self._now()
+        if pause > 0 and not (rental.end_asked and rental.tries == 0):
+            return min(pause, LONGEST_PAUSE_S)
+        try:
+            rental = self._decide(rental)
+            if rental.phase in _ON_THE_MACHINE:
+                rental, there = self._look(rental)
+                if not there:
+                    return math.inf if rental.settled else 5.0
+            return math.inf if rental.settled else self._steps[rental.phase](rental)
+        except RemoteError as error:
+            return self._failed(rental, error)
+
+    def _to(self, rental: Rental, phase: Phase, **values: object) -> float:
+        self._book.change(rental.id, self._now(), phase=phase, **values)
+        return 0.0
+
+    def _wait(self, rental: Rental, seconds: float, note: str | None = None) -> float:
+        """Nothing to do for a while; the note is what a person reads meanwhile."""
+        seconds *= PACE
+        if rental.tries or note not in (None, rental.note):
+            self._book.change(rental.id, self._now(), note=rental.note if note is None else note, tries=0,
+                              next_try=self._now() + seconds)
+        return seconds
+
+    def _failed(self, rental: Rental, error: RemoteError) -> float:
+        rental = self._book.get(rental.id)
+        if rental.phase in EMPTY and isinstance(error, RunnerFailed) and rental.tries >= MOST_FAILURES:
+            return self._to(rental, Phase.ENDING, reason=f"it could not be prepared: {error}"[:300])
+        pause = min(2.0 * 1.7 ** min(rental.tries, 12), LONGEST_PAUSE_S) * (0.75 + self._jitter() / 2) * PACE
+        if isinstance(error, RateLimited):
+            pause = max(pause, error.wait_s)
+        self._book.change(rental.id, self._now(), tries=rental.tries + 1, next_try=self._now() + pause,
+                          note=f"{error} (try {rental.tries + 1})"[:300])
+        return pause
+
+    # what a person or the budget decided, before the phase goes on
+
+    def _decide(self, rental: Rental) -> Rental:
+        phase = rental.phase
+        if rental.end_asked == "now" and phase not in (Phase.ASKED, Phase.CREATING, Phase.ENDING):
+            self._to(rental, Phase.ENDING, reason="ended at once, as asked")
+        elif phase is Phase.ASKED and rental.end_asked:
+            self._to(rental, Phase.NEVER, reason="withdrawn before anything was asked for")
+        elif phase in EMPTY | AT_WORK and (reason := self._why_end(rental)):
+            self._to(rental, Phase.SAVING if phase in AT_WORK else Phase.ENDING, reason=reason)
+        return self._book.get(rental.id)
+
+    def _why_end(self, rental: Rental) -> str:
+        if rental.end_asked:
+            return "ended as asked"
+        if rental.guard_in(self._now()) <= 0:
+            return f"the budget of ${rental.budget_usd:.2f} and {rental.budget_hours:g} h is nearly used up"
+        return ""
+
+    # until a pod is there
+
+    def _asked(self, rental: Rental) -> float:
+        offer = next_offer(rental)
+        if offer is None:
+            if not rental.detail.get("wait"):
+                return self._to(rental, Phase.NEVER, reason=f"no capacity: {rental.note or 'nothing is in stock'}")
+            self._book.change(rental.id, self._now(), detail=refreshed(rental, self._provider))
+            return self._wait(rental, 30.0 + 30.0 * self._jitter(), "nothing in stock; asking again")
+        spec = self._compose(rental, offer)
+        told = parse_pod_name(spec.name)
+        rental = self._book.change(
+            rental.id, self._now(), phase=Phase.CREATING, name=spec.name, posted=self._now(),
+            deadline=told.deadline if told else 0.0, usd_per_hour=offer.usd_per_hour,
+            note=f"{offer.count} × {offer.gpu_name} in {offer.data_center or 'any'}")
+        try:
+            return self._adopt(rental, self._provider.create(spec))
+        except CreateUnknown as error:
+            return self._wait(rental, 5.0, f"{error} Looking the name up; it is not asked for twice.")
+        except (NoCapacity, AccessRefused) as error:
+            later = {**rental.detail, "tried": [*rental.detail.get("tried", ()), offer.data_center + offer.gpu]}
+            return self._to(rental, Phase.ASKED, note=str(error), detail=later)
+        except (BalanceExhausted, BadRequest, CredentialRefused) as error:
+            return self._to(rental, Phase.NEVER, reason=str(error))
+        except (EdgeRefused, RateLimited, ProviderDown) as error:  # it says that nothing was created
+            self._to(rental, Phase.ASKED, note=str(error))
+            return self._failed(rental, error)
+
+    def _creating(self, rental: Rental) -> float:
+        """Whether the create was sent is not known: look its name up until that is certain."""
+        found = sorted(self._provider.find_by_name(rental.name), key=lambda pod: pod.created)
+        if found:
+            return self._adopt(rental, found[0])
+        if self._now() - (rental.posted or 0.0) > SETTLE_S:
+            return self._to(rental, Phase.NEVER, reason="the provider gave no answer and no pod of that name appeared")
+        return self._wait(rental, 10.0, "looking for a pod of that name")
+
+    def _adopt(self, rental: Rental, pod: Pod) -> float:
+        self._book.change(rental.id, self._now(), phase=Phase.WAITING, pod=pod.id, started=pod.created or None,
+                          usd_per_hour=pod.usd_per_hour or rental.usd_per_hour)
+        return 2.0
+
+    # until the run is at work
+
+    def _waiting(self, rental: Rental) -> float:
+        rental, pod = self._read(rental)
+        if pod is None:
+            return 0.0 if rental.settled else 5.0
+        if pod.status in (ERROR, EXITED):
+            return self._to(rental, Phase.ENDING, reason=f"the pod's status is {pod.status}: {self._system_line(pod)}")
+        if self._now() - (rental.posted or 0.0) > float(rental.detail.get("ready_s", READY_S)):
+            return self._to(rental, Phase.ENDING, reason=NEVER_READY)
+        if pod.ssh is None:
+            return self._wait(rental, 5.0, f"{pod.status}: {self._system_line(pod) or 'no address yet'}")
+        self._bench.reach(rental)
+        return self._to(rental, Phase.PREPARING)
+
+    def _preparing(self, rental: Rental) -> float:
+        self._bench.prepare(rental)
+        return self._to(rental, Phase.STARTING)
+
+    def _starting(self, rental: Rental) -> float:
+        self._bench.launch(rental)
+        return self._to(rental, Phase.WORKING)
+
+    def _working(self, rental: Rental) -> float:
+        if self._bench.running(rental):
+            return self._wait(rental, LOOK_S, "")
+        return self._to(rental, Phase.COPYING, reason="the run has ended")
+
+    # the way out
+
+    def _saving(self, rental: Rental) -> float:
+        if self._now() - rental.since < min(STOP_S, max(rental.deadline - rental.since, 0.0) / 2):
+            self._bench.stop(rental)
+            if self._bench.running(rental):
+                return self._wait(rental, 3.0, "the step is finished and saved first")
+        return self._to(rental, Phase.COPYING)
+
+    def _copying(self, rental: Rental) -> float:
+        self._bench.back_up(rental)
+        return self._to(rental, Phase.PROVING)
+
+    def _proving(self, rental: Rental) -> float:
+        losses = self._bench.unproven(rental)
+        if losses:
+            return self._to(rental, Phase.KEPT, note="exists only there: " + "; ".join(losses)[:250])
+        return self._to(rental, Phase.ENDING, note="every checkpoint was read back from its copy")
+
+    def _kept(self, rental: Rental) -> float:
+        """Money goes on, because losing the run costs more; copying is tried again until the pod ends itself."""
+        if self._now() - rental.since < KEPT_S:
+            rental = self._read(rental)[0]
+            return 0.0 if rental.settled else self._wait(rental, KEPT_S / 2)
+        return self._to(rental, Phase.COPYING)
+
+    def _ending(self, rental: Rental) -> float:
+        with suppress(NoSuchPod):  # what counts is what it says below
+            self._provider.terminate(rental.pod)
+        was_listed = rental.seen is not None or self._now() - (rental.posted or 0.0) >= LAG_S
+        if was_listed and self._provider.is_gone(rental.pod):
+            return self._gone(rental, "")
+        pod = self._provider.get(rental.pod)
+        if pod is not None and pod.status == TERMINATED:
+            return self._gone(rental, "")
+        return self._wait(rental, 5.0, "asked to end; waiting for the provider to confirm it")
+
+    def _gone(self, rental: Rental, reason: str) -> float:
+        self._bench.forget(rental)
+        return self._to(rental, Phase.GONE, ended=self._now(), reason="; ".join(filter(None, (rental.reason, reason))))
+
+    # what the provider says
+
+    def _look(self, rental: Rental) -> tuple[Rental, bool]:
+        """Read the pod once a minute, and after every second failure: it may be gone, or answer at another address.
+
+        Not after each one, because a provider that is down must not keep us from a machine that answers.
+        """
+        age = self._now() - (rental.seen or 0.0)
+        if rental.tries % 2 == 1 or (rental.tries == 0 and not 0 <= age < STATUS_S):
+            rental, pod = self._read(rental)
+            return rental, pod is not None
+        return rental, True
+
+    def _read(self, rental: Rental) -> tuple[Rental, Pod | None]:
+        """The pod as it is, written down; None when it is gone (the rental is settled then) or not listed yet."""
+        pod = self._provider.get(rental.pod)
+        if pod is None and self._now() - (rental.posted or 0.0) < LAG_S:
+            return rental, None
+        if pod is None and not self._provider.is_gone(rental.pod):
+            return rental, None
+        if pod is None or pod.status == TERMINATED:
+            late = rental.deadline and self._now() >= rental.deadline - 60
+            self._gone(rental, "the pod ended itself at its deadline" if late else "the pod was ended elsewhere")
+            return self._book.get(rental.id), None
+        elapsed = elapsed_s(rental, pod, self._now())
+        return self._book.change(
+            rental.id, self._now(), seen=self._now(), seen_elapsed=elapsed,
+            started=rental.started or pod.created or None, usd_per_hour=pod.usd_per_hour or rental.usd_per_hour,
+            address=str(pod.ssh) if pod.ssh else rental.address), pod
+
+    def _system_line(self, pod: Pod) -> str:
+        """The newest line of the system log: what it waits for. '' where it cannot be had."""
+        try:
+            lines = self._provider.log(pod.id, source=SYSTEM, tail=5)
+        except RemoteError:
+            return ""
+        return lines[-1].text[:160] if lines else ""
+
+
+def elapsed_s(rental: Rental, pod: Pod, now: float) -> float:
+    """Seconds that the pod exists, by the provider's own clock where it tells; never less than was known before."""
+    before = rental.seen_elapsed or 0.0
+    if pod.uptime_s is not None:
+        told = pod.uptime_s + (max(pod.started - pod.created, 0.0) if pod.started and pod.created else 0.0)
+        if told >= before:
+            return told
+        return before + min(max(now - (rental.seen or now), 0.0), 2 * STATUS_S)  # it was restarted
+    return before + max(now - (rental.seen or rental.posted or now), 0.0)
