@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 STOP_GRACE_S = 600.0
 CLOCKS_AGREE_S = 120.0
+LARGE = 1 << 28  # bytes of a file whose progress is worth lines of its own
 
 
 class PodBench:
@@ -120,9 +121,16 @@ class PodBench:
         host = self._host(rental)
         Mirror(self._workspace.home, rental.run, host, self._path(rental)).pull_all()
 
+        said = ""
+
         def told(transfer: Transfer) -> None:
-            share = f" {transfer.done / transfer.total:.0%}" if transfer.total else ""
-            self._tell(rental, f"{transfer.phase} {transfer.checkpoint} {transfer.file}{share} {transfer.note}".strip())
+            """A line for each checkpoint that is sent and proven, each tenth of a large file, each retry."""
+            nonlocal said
+            tenth = f" {transfer.file} {10 * transfer.done // transfer.total}0%" if transfer.total > LARGE else ""
+            line = f"{transfer.phase} {transfer.checkpoint}{tenth} {transfer.note}".strip()
+            if line != said:
+                said = line
+                self._tell(rental, line)
 
         done = safekeeper_for(self._workspace, rental).back_up(host, f"{self._path(rental)}/base", told, self.stopping)
         for loss in done.failed:
@@ -138,6 +146,19 @@ class PodBench:
         self._known_hosts().forget(rental.pod or name)
         for suffix in ("", ".pub"):
             (self._workspace.home.keys / f"{rental.id}{suffix}").unlink(missing_ok=True)
+
+    def bring_home(self, rental: Rental) -> None:
+        from console.keeping import backups, shelf
+        from engine.rundir import base_dir
+
+        home, base = self._workspace.home, base_dir()
+        try:
+            known = [item for item in shelf.survey(home, base).items if item.name.run == rental.run]
+            if known and known[0].here is None and known[0].proven:
+                backups.restore(home, known[0], backups.base_for(base, rental.run), lambda transfer: None,
+                                self.stopping, optimizer=False)
+        except (ConsoleError, RemoteError, OSError) as error:
+            self._tell(rental, f"the model is only where it was copied to: {error}")
 
     def _path(self, rental: Rental) -> str:
         """The run's folder on the pod. Raises HostUnreachable before it was looked at."""

@@ -76,6 +76,9 @@ class Bench(Protocol):
     def forget(self, rental: Rental) -> None:
         """The machine is no more: drop its address and its key."""
 
+    def bring_home(self, rental: Rental) -> None:
+        """Put the run's most trained model here, from its proven copy, to talk to; what cannot come is told."""
+
 
 class Renter:
     """`advance` is called again and again, by one thread per rental; `now` is wall time in seconds."""
@@ -259,7 +262,10 @@ class Renter:
 
     def _gone(self, rental: Rental, reason: str) -> float:
         self._bench.forget(rental)
-        return self._to(rental, Phase.GONE, ended=self._now(), reason="; ".join(filter(None, (rental.reason, reason))))
+        pause = self._to(rental, Phase.GONE, ended=self._now(),
+                         reason="; ".join(filter(None, (rental.reason, reason))))
+        self._bench.bring_home(rental)  # now that nothing bills
+        return pause
 
     # what the provider says
 

@@ -245,7 +245,8 @@ def _machine(workspace: Any, run: str) -> tuple[Host, str]:
 
 
 def _away(workspace: Any) -> list[Away]:
-    """What runs on other machines said that they saved."""
+    """What runs on other machines said that they saved, where the machine is still there."""
+    known = {target.name for target in workspace.hosts.targets.all()}
     return [Away(Name(run.id, saved.source, saved.tag, saved.step), run.target, saved.bytes, saved.t)
-            for run in workspace.queries.runs(100) if run.target != "local"
+            for run in workspace.queries.runs(100) if run.target != "local" and run.target in known
             for saved in workspace.queries.checkpoints(run.id)]

@@ -39,10 +39,10 @@ class TextPane(Pane):
         if width < 1 or height < 1:
             return Content("")
         lines = [line.truncate(width, ellipsis=True) for line in self._lines(width)]
-        if len(lines) > height:
+        if len(lines) > height > 1:
             more = f"… {len(lines) - height + 1} more"[:width]
             lines = [*lines[: height - 1], Content.styled(more, "$foreground-muted")]
-        return Content("\n").join(lines)
+        return Content("\n").join(lines[:height])
 
 
 def pair(label: str, value: Content | str, width: int, label_width: int = 11) -> Content:

@@ -58,6 +58,10 @@ def main(argv: list[str]) -> int:
             reply = (send if verb == "send" else fetch)(request, _noting(request.get("note")))
         except Stopped:
             reply = {"ok": False, "status": 0, "reason": "stopped", "stopped": True}
+        finally:
+            if request.get("note"):
+                Path(request["note"]).unlink(missing_ok=True)
+                Path(request["note"] + ".stop").unlink(missing_ok=True)
     print(json.dumps(reply), flush=True)
     return 0
 

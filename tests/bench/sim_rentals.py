@@ -222,6 +222,9 @@ class Machine:
         self._link(rental)
         return ["base step 100: there is no proven copy of it"] if self.cloud.life.precious else []
 
+    def bring_home(self, rental: Rental) -> None:
+        pass  # a model that is talked to afterwards bills nothing
+
     def forget(self, rental: Rental) -> None:
         if any(pod["name"] == rental.name for pod in self.cloud._alive()):
             self.cloud.life.wrong.append("forgotten while it billed")
