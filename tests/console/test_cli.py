@@ -244,7 +244,8 @@ def test_lists_and_settings_print_facts(capsys: Captured, cli_json: Json) -> Non
 
 
 def test_help_imports_next_to_nothing() -> None:
-    code = "import sys, console.cli.main\nconsole.cli.main.call(['--help'])\nprint('|'.join(sys.modules), file=sys.stderr)"
+    code = ("import sys\nfrom console.cli.main import call\ncall(['--help'])\n"
+            "print('|'.join(sys.modules), file=sys.stderr)")
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=30,
                           check=True)
     loaded = set(done.stderr.strip().splitlines()[-1].split("|"))
