@@ -41,6 +41,10 @@ class RentSheet(ModalScreen["Wish | None"]):
     BINDINGS: ClassVar = [
         Binding("escape", "leave", "back", id="rent.back", tooltip="Rent nothing"),
         Binding("f5", "ask", "look again", id="rent.refresh", tooltip="Read stock and prices again"),
+        # With priority, or digits typed fast after a tab would still go into the field before it.
+        Binding("tab", "app.focus_next", "next", id="rent.next", show=False, priority=True, tooltip="The next field"),
+        Binding("shift+tab", "app.focus_previous", "previous", id="rent.previous", show=False, priority=True,
+                tooltip="The field before"),
     ]
 
     @dataclass
