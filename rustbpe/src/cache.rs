@@ -2,10 +2,10 @@
 
 use foldhash::HashMap;
 
+use crate::batch::Chunks;
 use crate::key::{EMPTY, Key, MAX_LEN};
 use crate::merge::Merges;
 use crate::pages::{self, prefetch};
-use crate::sweep::Chunks;
 
 /// Short chunks remembered at most; then it starts anew. With 32 bytes a slot the table stays below 34 MB.
 const MAX_SLOTS: usize = 1 << 20;

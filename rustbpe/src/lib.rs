@@ -4,6 +4,7 @@
 //!
 //! - `split` cuts a text into chunks that no merge may cross: where the pattern is a known one, `sweep` by hand, 64 bytes
 //!   in a step with bit `masks`, and `scan` chunk by chunk with the character `classes`; else a regex engine;
+//!   `batch` hands the chunks out many at a time;
 //! - `count` counts equal chunks over many texts, on several threads, by their `key`;
 //! - `train` learns merges from the counted chunks, which `words` holds;
 //! - `blocks` reads text files piece by piece;
@@ -12,6 +13,7 @@
 //! `parallel` spreads work over the cores, `pages` asks for memory in large pages. `python` and `cpu_step` are the only
 //! parts that know of Python. No input makes this crate panic.
 
+mod batch;
 pub mod blocks;
 mod cache;
 mod classes;

@@ -150,7 +150,7 @@ mod words {
         let bits = |which: u64| ((which >> 7 & ONES).wrapping_mul(0x0102_0408_1020_4080) >> 56) << shift;
         let is = |byte: u8| from(bytes, byte, 1);
         let blank = is(b' ');
-        found.letter |= bits(from(bytes | ONES * 0x20, b'a', 26) & !bytes);
+        found.letter |= bits(from(bytes | (ONES * 0x20), b'a', 26) & !bytes);
         found.digit |= bits(from(bytes, b'0', 10));
         found.white |= bits(from(bytes, b'\t', 5) | blank);
         found.newline |= bits(is(b'\n') | is(b'\r'));

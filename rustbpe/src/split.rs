@@ -6,8 +6,8 @@ use std::fmt;
 
 use fancy_regex::Regex;
 
+use crate::batch::{BATCH, Chunks};
 use crate::scan::Scanner;
-use crate::sweep::{BATCH, Chunks};
 
 /// What GPT-4 splits by; used when the caller gives no pattern.
 pub const GPT4_PATTERN: &str = concat!(

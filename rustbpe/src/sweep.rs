@@ -5,55 +5,12 @@
 //! A chunk never depends on what is before it. So where the masks cannot say, which is at white space and numbers
 //! beyond ASCII, the scanner takes over for a chunk or two, and the next block begins behind them.
 
+use crate::batch::{BATCH, Batch, Chunks};
 use crate::classes::{LETTER, NEWLINE, NUMBER, OTHER, SPACE};
 #[cfg(target_arch = "x86_64")]
 use crate::masks::masks_avx512;
 use crate::masks::{BLOCK, Masks, masks};
 use crate::scan::{Scanner, contraction};
-
-/// Chunks handed out together, about: enough to keep the memory busy, few enough to stay in the nearest cache.
-pub const BATCH: usize = 64;
-/// A batch is handed out before another block could make it larger than this.
-const ROOM: usize = 4 * BATCH;
-
-/// Some chunks in a row, each beginning where the one before it ends.
-#[derive(Debug, Clone, Copy)]
-pub struct Chunks<'a> {
-    /// Where the first one begins.
-    pub start: usize,
-    pub ends: &'a [usize],
-}
-
-impl Chunks<'_> {
-    /// Start and end of each.
-    #[inline(always)]
-    pub fn spans(&self) -> impl Iterator<Item = (usize, usize)> {
-        self.ends.iter().scan(self.start, |start, &end| Some((std::mem::replace(start, end), end)))
-    }
-}
-
-/// Chunks found and not handed out yet.
-struct Batch {
-    start: usize,
-    ends: [usize; ROOM],
-    len: usize,
-}
-
-impl Batch {
-    #[inline(always)]
-    fn push(&mut self, end: usize) {
-        self.ends[self.len % ROOM] = end;
-        self.len += 1;
-    }
-
-    #[inline(always)]
-    fn hand_out(&mut self, visit: &mut impl FnMut(Chunks<'_>)) {
-        let ends = &self.ends[..self.len.min(ROOM)];
-        visit(Chunks { start: self.start, ends });
-        self.start = ends.last().copied().unwrap_or(self.start);
-        self.len = 0;
-    }
-}
 
 /// What a block must know of the one before it. All zero where a chunk begins.
 #[derive(Default)]
@@ -125,7 +82,7 @@ impl Scanner {
     #[inline(always)]
     fn sweep(&self, text: &str, mut visit: impl FnMut(Chunks<'_>), masks: impl Fn(&[u8; BLOCK]) -> Masks) {
         let bytes = text.as_bytes();
-        let mut batch = Batch { start: 0, ends: [0; ROOM], len: 0 };
+        let mut batch = Batch::new();
         let (mut start, mut base) = (0, 0);
         let mut carry = Carry::default();
         while base < bytes.len() {
@@ -145,7 +102,7 @@ impl Scanner {
                 }
                 (base, carry) = (start, Carry::default());
             }
-            if batch.len >= BATCH {
+            if batch.len() >= BATCH {
                 batch.hand_out(&mut visit);
             }
         }
