@@ -43,6 +43,18 @@ macro_rules! in_groups {
     }};
 }
 
+/// What the registers that share one sum hold together.
+#[inline(always)]
+unsafe fn sum_of<S: Simd, const U: usize>(parts: &[S::F; U]) -> f32 {
+    unsafe {
+        let mut total = parts[0];
+        for &part in &parts[1..] {
+            total = S::add(total, part);
+        }
+        S::sum(total)
+    }
+}
+
 #[inline(always)]
 pub unsafe fn gemv_f32<S: Simd, const R: usize, const B: usize, const U: usize>(panel: &Panel, out: *mut f32) {
     in_groups!(panel, out, R, B, group_f32::<S, R, B, U>, group_f32::<S, 1, B, U>);
@@ -76,11 +88,7 @@ unsafe fn group_f32<S: Simd, const R: usize, const B: usize, const U: usize>(pan
         }
         for r in 0..R {
             for b in 0..B {
-                let mut total = acc[r][b][0];
-                for u in 1..U {
-                    total = S::add(total, acc[r][b][u]);
-                }
-                let mut sum = S::sum(total);
+                let mut sum = sum_of::<S, U>(&acc[r][b]);
                 for at in j..cols {
                     sum += *w.add(r * cols + at) * *x.add(b * stride + at);
                 }
@@ -128,11 +136,7 @@ unsafe fn group_bf16<S: Simd, const R: usize, const B: usize, const U: usize>(
         }
         for r in 0..R {
             for b in 0..B {
-                let mut total = acc[r][b][0];
-                for u in 1..U {
-                    total = S::add(total, acc[r][b][u]);
-                }
-                let mut sum = S::sum(total);
+                let mut sum = sum_of::<S, U>(&acc[r][b]);
                 for at in j..cols {
                     sum += from_bf16(*w.add(r * cols + at)) * *x.add(b * stride + at);
                 }
