@@ -14,28 +14,9 @@ import torch
 import torch.nn.functional as F
 
 from engine.context import StageError
+from engine.hardware import gpu_peak_flops
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-# Dense bf16 peak in FLOP/s by a part of the GPU's name, most specific first (vendors' data sheets, without sparsity).
-_GPU_PEAKS = (
-    ("h200 nvl", 836e12),
-    ("h200", 989e12),
-    ("h100 nvl", 835e12),
-    ("h100 pcie", 756e12),
-    ("h100", 989e12),
-    ("gb200", 2.5e15),
-    ("b200", 2.25e15),
-    ("a100", 312e12),
-    ("a40", 149.7e12),
-    ("l40s", 362e12),
-    ("l4", 121e12),
-    ("mi300x", 1.3074e15),
-    ("5090", 209.5e12),
-    ("4090", 165.2e12),
-    ("3090", 71e12),
-)
-
 
 @dataclass(frozen=True)
 class Device:
@@ -74,12 +55,6 @@ def choose_device(device_type: str = "auto", dtype: str = "auto") -> Device:
         best = torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float32
         return Device(device, _DTYPES.get(dtype, best), gpu_peak_flops(name), name)
     return Device(torch.device("mps"), _DTYPES.get(dtype, torch.float32), 0.0, "Apple GPU")
-
-
-def gpu_peak_flops(name: str) -> float:
-    """Dense bf16 peak of a GPU by its name, 0 when the table does not know it."""
-    lowered = name.lower()
-    return next((peak for part, peak in _GPU_PEAKS if part in lowered), 0.0)
 
 
 def _best_kind() -> str:

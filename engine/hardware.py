@@ -9,6 +9,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# Dense bf16 peak in FLOP/s by a part of the GPU's name, most specific first (vendors' data sheets, without sparsity).
+_GPU_PEAKS = (
+    ("h200 nvl", 836e12),
+    ("h200", 989e12),
+    ("h100 nvl", 835e12),
+    ("h100 pcie", 756e12),
+    ("h100", 989e12),
+    ("gb200", 2.5e15),
+    ("b200", 2.25e15),
+    ("a100", 312e12),
+    ("a40", 149.7e12),
+    ("l40s", 362e12),
+    ("l4", 121e12),
+    ("mi300x", 1.3074e15),
+    ("5090", 209.5e12),
+    ("4090", 165.2e12),
+    ("3090", 71e12),
+)
+
 
 @dataclass(frozen=True)
 class Accelerator:
@@ -39,8 +58,14 @@ class MachineKind:
         return self.gpus * self.gpu.peak_flops * self.gpu.utilisation
 
 
-H100 = Accelerator("H100 SXM", 989e12, 80, 0.48, 3.99)
-A100 = Accelerator("A100 SXM 80 GB", 312e12, 80, 0.74, 1.79)
+def gpu_peak_flops(name: str) -> float:
+    """Dense bf16 peak of a GPU by its name, 0 when the table does not know it."""
+    lowered = name.lower()
+    return next((peak for part, peak in _GPU_PEAKS if part in lowered), 0.0)
+
+
+H100 = Accelerator("H100 SXM", gpu_peak_flops("H100 SXM"), 80, 0.48, 3.99)
+A100 = Accelerator("A100 SXM 80 GB", gpu_peak_flops("A100 SXM"), 80, 0.74, 1.79)
 
 KINDS = {kind.name: kind for kind in (
     MachineKind("8xh100", 8, H100), MachineKind("8xa100", 8, A100), MachineKind("1xh100", 1, H100),

@@ -7,7 +7,6 @@ which files there are, is not known here.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import random
 import re
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.rundir import sync_dir
+from engine.rundir import file_sha256, sync_dir
 
 if TYPE_CHECKING:
     import httpx
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 ATTEMPTS = 6           # in a row without one new byte
 TIMEOUT_S = 30.0       # without a byte
 LONGEST_WAIT_S = 60.0  # between two attempts
-_CHUNK = 1 << 20
 _SHA256 = re.compile(r'"?([0-9a-f]{64})"?')
 
 Check = Callable[[Path], "str | None"]  # what is wrong with a file that has arrived
@@ -150,11 +148,3 @@ def _wrong(part: Path, total: int | None, sha256: str | None) -> str | None:
     if sha256 is not None and file_sha256(part) != sha256:
         return f"the bytes that arrived are not the file: their sha256 is not {sha256[:12]}…"
     return None
-
-
-def file_sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as f:
-        while piece := f.read(_CHUNK):
-            digest.update(piece)
-    return digest.hexdigest()

@@ -9,7 +9,6 @@ where we look. What the rows mean is not known here.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from engine.context import StageError
-from engine.rundir import write_atomic
+from engine.rundir import file_sha256, write_atomic
 
 if TYPE_CHECKING:
     import httpx
@@ -32,9 +31,8 @@ REVISION = "refs/convert/parquet"  # the branch that the Hub's own conversion fi
 DEFAULT_ENDPOINT = "https://huggingface.co"
 ATTEMPTS = 6
 TIMEOUT_S = 30.0
-_CHUNK = 1 << 20
 _FILE = re.compile(r"\d+\.parquet")
-_TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+_TOKEN_VARIABLES = ("HF_TOKEN", "HUGGINGFACE_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 
 Log = Callable[[str], object]
 
@@ -219,7 +217,7 @@ def _verified(file: RemoteFile, part: Path, target: Path, *, finished: bool) -> 
     size = part.stat().st_size if part.exists() else 0
     if file.size is not None and size < file.size and not finished:
         raise _Again(f"{file.path} ended after {size:,} of {file.size:,} bytes")
-    digest = _sha256(part) if part.exists() else ""
+    digest = file_sha256(part) if part.exists() else ""
     if (file.size is not None and size != file.size) or (file.sha256 and digest != file.sha256):
         part.unlink(missing_ok=True)
         raise _Again(f"{file.path} arrived damaged (sha256 {digest[:12]}, expected {str(file.sha256)[:12]})")
@@ -227,14 +225,6 @@ def _verified(file: RemoteFile, part: Path, target: Path, *, finished: bool) -> 
         os.fsync(f.fileno())
     os.replace(part, target)
     return {"path": file.path, "bytes": size, "sha256": digest}
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as f:
-        while chunk := f.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _get(client: httpx.Client, url: str, split: HubSplit, params: dict[str, str]) -> httpx.Response:

@@ -29,7 +29,6 @@ from engine.train import manifest
 from engine.train.archive import CheckpointError, load_tensors
 from engine.train.manifest import (
     Files,
-    file_sha256,
     list_steps,
     newest_valid,
     read_manifest,
@@ -40,7 +39,6 @@ from engine.train.manifest import (
 __all__ = [
     "CheckpointError",
     "Saved",
-    "file_sha256",
     "find_tag",
     "list_steps",
     "load_model",

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from engine.rundir import write_atomic
+from engine.rundir import file_sha256, write_atomic
 from engine.train.archive import CheckpointError
 
 _MANIFEST = re.compile(r"manifest_(\d{6,9})\.json")
@@ -78,14 +78,6 @@ def _problem(manifest: Any, step: int) -> str:
 
 def file_entry(path: Path) -> dict[str, Any]:
     return {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
-
-
-def file_sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as f:
-        while chunk := f.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def list_steps(folder: Path) -> list[int]:
