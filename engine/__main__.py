@@ -68,7 +68,7 @@ def run_stage(spec: stages.StageSpec, argv: Sequence[str]) -> int:
         print(stage_usage(spec))
         return 0
     config: Any = from_argv(spec.config, argv)
-    context = from_environment(spec.name)
+    context = from_environment(spec.name, getattr(config, "run", None))
     obey_sigterm(context)
     try:
         spec.load()(config, context)

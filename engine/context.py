@@ -82,17 +82,21 @@ def slug(title: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
 
 
-def from_environment(stage: str) -> StageContext:
-    """The context that the supervisor described in the environment; by hand, events go nowhere."""
+def from_environment(stage: str, mirror: str | None = None) -> StageContext:
+    """The context that the supervisor described in the environment; by hand, events go nowhere.
+
+    `mirror` names the run on Weights & Biases that gets a training stage's numbers too; None: the environment may.
+    """
     rank = int(os.environ.get("RANK", 0))
     run_dir = Path(os.environ[RUN_DIR]) if os.environ.get(RUN_DIR) else None
     stage_id = os.environ.get(STAGE_ID) or stage
     path = run_dir / "events.jsonl" if run_dir and rank == 0 else None
-    asked = wandb_mirror.requested() if rank == 0 else None
-    kind = MirroredWriter if asked else EventWriter
-    events = kind(path, run=run_dir.name if run_dir else "", attempt=int(os.environ.get(ATTEMPT, 1)), stage=stage_id)
-    if isinstance(events, MirroredWriter) and asked:
-        events.mirror_to(asked, stage)
+    run, attempt = run_dir.name if run_dir else "", int(os.environ.get(ATTEMPT, 1))
+    name = wandb_mirror.requested(mirror) if rank == 0 else None
+    if name and stage in wandb_mirror.PROJECTS:
+        events: EventWriter = MirroredWriter(name, stage, path, run=run, attempt=attempt, stage_id=stage_id)
+    else:
+        events = EventWriter(path, run=run, attempt=attempt, stage=stage_id)
     return StageContext(base_dir(), events, stage, run_dir, rank)
 
 

@@ -1,4 +1,5 @@
-"""A copy of a training stage's numbers on Weights & Biases, for who asks for it: WANDB_RUN=name, as with nanochat.
+"""A copy of a training stage's numbers on Weights & Biases, for who asks for it: --run=NAME as with nanochat, or
+WANDB_RUN=NAME for every stage that follows.
 
 The event stream stays the record: the mirror may be missing, offline or broken, and training goes on with one warning.
 The key is the library's own affair (WANDB_API_KEY or its login); it never passes through here.
@@ -9,6 +10,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from engine.events import EventWriter
@@ -22,9 +24,9 @@ _METRICS = {"smooth_loss": "train/loss", "lrm": "train/lrm", "dt": "train/dt", "
 _EVALS = {"val_bpb": "val/bpb"}
 
 
-def requested() -> str | None:
-    """The name of the run to mirror to, None when nobody asked."""
-    name = os.environ.get(VARIABLE, "").strip()
+def requested(named: str | None = None) -> str | None:
+    """The name of the run to mirror to, None when nobody asked: what --run says, else the environment."""
+    name = (os.environ.get(VARIABLE, "") if named is None else named).strip()
     return None if name in OFF else name
 
 
@@ -42,15 +44,13 @@ def fields(kind: str, data: Mapping[str, Any], step: int | None) -> dict[str, An
 
 
 class MirroredWriter(EventWriter):
-    """Writes events as ever and mirrors those of a training stage."""
+    """Writes the events of a training stage as ever and mirrors its numbers to the run `name`, from the first on."""
 
-    _name: str = ""
-    _project: str | None = None
-    _mirror: Any = None
-
-    def mirror_to(self, name: str, stage: str) -> None:
-        """Begin with the stage's first event; does nothing for stages that train nothing."""
-        self._name, self._project = name, PROJECTS.get(stage)
+    def __init__(self, name: str, stage: str, path: Path | None, *, run: str, attempt: int, stage_id: str) -> None:
+        super().__init__(path, run=run, attempt=attempt, stage=stage_id)
+        self._name = name
+        self._project: str | None = PROJECTS[stage]  # None after the mirror broke
+        self._mirror: Any = None
 
     def emit(self, kind: str, data: Mapping[str, Any], *, step: int | None = None, stage: str | None = None) -> int:
         number = super().emit(kind, data, step=step, stage=stage)

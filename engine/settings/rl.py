@@ -12,6 +12,8 @@ from engine.settings.choices import DEVICES, DTYPES
 class ChatRl:
     """Reinforcement learning on school sums: answers that end in the right number are made more likely."""
 
+    run: str | None = opt(None, "name of a Weights & Biases run that gets the curves too; dummy: none of them; none: "
+                          "as WANDB_RUN says")
     source: str = opt("sft", "start from this stage's model", choices=("mid", "sft"))
     task: str = opt("GSM8K", "what to solve: GSM8K, or a .jsonl file with question and answer (#### number) per line")
     test_task: str | None = opt(None, "what pass@k is measured on; none: GSM8K's test split, or the file itself")

@@ -19,7 +19,8 @@ PACKINGS = ("stream", "best_fit")
 class Training:
     """Settings that base training, mid-training and SFT share."""
 
-    run: str = opt("dummy", "name of a Weights & Biases run that gets the curves too; dummy: none")
+    run: str | None = opt(None, "name of a Weights & Biases run that gets the curves too; dummy: none of them; none: "
+                          "as WANDB_RUN says")
     device_type: str = opt("auto", "where to compute", choices=DEVICES)
     dtype: str = opt("auto", "precision of the matrix products; weights stay float32", choices=DTYPES)
     max_seq_len: int = opt(2048, "context length in tokens", low=8)

@@ -35,7 +35,6 @@ from engine.train.cpu_memory import keep_freed_memory
 from engine.train.loop import Hooks, Progress, Schedule, Trainer, loop_state, progress_from
 from engine.train.rank_view import Batches
 from engine.train.resume import check_tokenizer
-from engine.train.wandb_log import mirror
 
 __all__ = ["Workbench", "announce", "batch_sizes", "check_tokenizer", "load_tokenizer", "open_world", "peak_memory_mib",
            "run_with_retry", "train", "training_report"]  # fmt: skip
@@ -201,8 +200,7 @@ def train(
         _warm_start(trainer, bench, bench.parent)
     trainer.compute = _compute(bench)
     trainer.hooks = Hooks(_evaluator(bench, schedule, validation), sample, _saver(bench, trainer), core)
-    told = mirror(config.run, bench.source, asdict(config), bench.world.rank)
-    with told as trainer.observe, memory_watched(_rows(bench, schedule)):
+    with memory_watched(_rows(bench, schedule)):
         trainer.run()
     if trainer.val_bpb is not None and bench.world.rank == 0:
         checkpoint.record_evaluation(bench.folder, trainer.step, trainer.val_bpb)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import gc
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -89,7 +89,6 @@ class Trainer:
     progress: Progress = field(default_factory=Progress)
     world: World = ALONE
     compute: Callable[..., Tensor] | None = None
-    observe: Callable[[int, Mapping[str, Any]], None] | None = None  # gets what the events get, rank 0 alone
 
     def run(self) -> None:
         """Train from `step` to the end of the schedule; saves before the last evaluation, so nothing can lose the run.
@@ -216,10 +215,6 @@ class Trainer:
             tokens=self.step * s.tokens_per_step,
             train_time=p.total_training_time,
         )
-        if self.observe:
-            norm = {} if grad_norm is None else {"train/grad_norm": grad_norm}
-            self.observe(done, {"train/loss": debiased, "train/lrm": multiplier, "train/dt": seconds,
-                                "train/tok_per_sec": rate, "train/mfu": mfu, **norm})  # fmt: skip
         self.context.progress(self.step, s.steps, "steps", eta)
         self.context.log(
             f"step {done:05d}/{s.steps:05d} ({100 * done / s.steps:.2f}%) | loss: {debiased:.6f} | "
@@ -235,8 +230,6 @@ class Trainer:
         self.val_bpb = bpb = self.hooks.evaluate(self.step)
         self.progress.min_val_bpb = min(self.progress.min_val_bpb, bpb)
         self.context.events.evaluation(self.step, val_bpb=bpb)
-        if self.observe:
-            self.observe(self.step, {"val/bpb": bpb})
         self.context.log(f"Step {self.step:05d} | Validation bpb: {bpb:.4f}")
 
     def _save(self) -> None:

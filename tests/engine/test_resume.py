@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
-import types
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +24,6 @@ from engine.train.assemble import open_world, run_with_retry
 from engine.train.batch_size import OutOfMemory, accumulation_steps, fitting_batch_size, memory_watched
 from engine.train.padded import PaddedConversations
 from engine.train.rank_view import RankView
-from engine.train.wandb_log import mirror
 
 UPSTREAM_RUNS = Path(__file__).parents[3] / "shared" / "reference" / "upstream" / "runs"
 CPU = Device(torch.device("cpu"), torch.float32, 1e12, "test")
@@ -234,28 +231,6 @@ def test_eight_bit_products_train_like_others(monkeypatch: pytest.MonkeyPatch) -
         assert p.grad is not None
         assert (p.grad - exact[name]).norm() <= 0.15 * exact[name].norm() + 1e-9, name
     assert all(layer.product is None for layer in model.modules() if hasattr(layer, "product"))
-
-
-def test_curves_for_weights_and_biases(monkeypatch: pytest.MonkeyPatch) -> None:
-    sent: list[Any] = []
-
-    class Run:
-        log = staticmethod(sent.append)
-        finish = staticmethod(lambda: sent.append("finished"))
-
-    library = types.SimpleNamespace(init=lambda **words: (sent.append(words), Run)[1])
-    monkeypatch.setitem(sys.modules, "wandb", library)  # type: ignore[arg-type]
-    with mirror("mine", "mid", {"depth": 4}, rank=0) as observe:
-        assert observe is not None
-        observe(3, {"train/loss": 2.0})
-    assert sent == [{"project": "nanochat-mid", "name": "mine", "config": {"depth": 4}},
-                    {"step": 3, "train/loss": 2.0}, "finished"]  # fmt: skip
-    for name, rank in (("dummy", 0), ("mine", 1)):
-        with mirror(name, "base", {}, rank) as nobody:
-            assert nobody is None
-    monkeypatch.setitem(sys.modules, "wandb", None)  # type: ignore[arg-type]
-    with pytest.raises(StageError, match="not installed"), mirror("mine", "base", {}, rank=0):
-        pass
 
 
 def test_settings_of_both_architectures() -> None:

@@ -8,7 +8,9 @@ import types
 
 import pytest
 
+from engine.config import from_argv
 from engine.context import EventWriter, from_environment
+from engine.settings.training import BaseTrain
 from engine.wandb_mirror import MirroredWriter, fields
 
 
@@ -64,6 +66,15 @@ def test_a_training_stage_is_mirrored_under_nanochats_names(recorded_wandb, monk
     assert recorded_wandb.logged == [{"step": 7, "train/loss": 3.1, "train/mfu": 47.5, "train/dt": 0.5},
                                      {"step": 8, "val/bpb": 0.9, "core_metric": 0.2}]
     assert [e["kind"] for e in written(tmp_path)] == ["stage", "config", "metric", "eval"]
+
+
+@pytest.mark.parametrize(("flag", "variable", "name"), [
+    ("mine", "", "mine"), ("mine", "other", "mine"), ("dummy", "other", None), (None, "other", "other")])
+def test_the_flag_goes_before_the_environment(recorded_wandb, monkeypatch, flag, variable, name):
+    monkeypatch.setenv("WANDB_RUN", variable)
+    config = from_argv(BaseTrain, [] if flag is None else [f"--run={flag}"])
+    from_environment("base_train", config.run).events.metric(0, loss=1.0)
+    assert getattr(recorded_wandb, "started", {}).get("name") == name
 
 
 def test_other_stages_and_other_ranks_are_not(recorded_wandb, monkeypatch):
