@@ -1,20 +1,24 @@
 """Lives of rented pods on a virtual clock, with faults of every kind and a crash anywhere: what leaks, what doubles.
 
-    python tests/bench/sim_rentals.py [LIVES] [--faults 0.05] [--crashes 0.05] [--seed 1] [--dead]
+    python tests/bench/sim_rentals.py [LIVES] [--faults 0.05] [--crashes 0.05] [--seed 1] [--jobs 2] [--dead]
 
-Everything but the cloud, the machine behind a pod and the clock is the product's own code, ledger included. `--dead`
-kills the console for ever at a random moment of each life and asks how long after its deadline the pod billed. Prints
-one line of counts; the exit code is 1 when a pod leaked, was made twice, or was ended with something only on it.
+Everything but the cloud, the machine behind a pod and the clock is the product's own code, ledger included. Each call
+to the ledger, the provider or the machine may be the console's last, just before or just after its effect; how often
+each of those moments was the last one is counted. `--dead` kills the console for ever at a random moment of each life
+and asks how long after its deadline the pod billed. Prints one line of counts; the exit code is 1 when a pod leaked,
+was made twice, or was ended with something only on it.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import random
 import sqlite3
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -38,10 +42,17 @@ from remote.errors import (
 )
 
 RATE = 24.0
+SHARD = 500  # lives that share one ledger and one seed
 
 
 class Crash(BaseException):
     """kill -9 of the console."""
+
+    seen: Counter[str] = Counter()  # how often each moment was the last one, in this process
+
+    def __init__(self, moment: str) -> None:
+        super().__init__(moment)
+        self.seen[moment] += 1
 
 
 @dataclass
@@ -246,10 +257,10 @@ class Crashing:
 
         def call(*args: Any, **kwargs: Any) -> Any:
             if self._rng.random() < self._p / 2:
-                raise Crash(name)
+                raise Crash(f"before {name}")
             result = found(*args, **kwargs)
             if self._rng.random() < self._p / 2:
-                raise Crash(name)
+                raise Crash(f"after {name}")
             return result
 
         return call
@@ -341,21 +352,42 @@ def simulate_dead(lives: int, faults: float = 0.05, seed: int = 1) -> float:
     return worst
 
 
+def shards(lives: int) -> list[tuple[int, int]]:
+    """(number, lives) of each piece that one process works through with a ledger of its own."""
+    return [(number, min(SHARD, lives - start)) for number, start in enumerate(range(0, lives, SHARD))]
+
+
+def _shard(work: tuple[argparse.Namespace, int, int]) -> tuple[dict[str, int], float, Counter[str]]:
+    args, number, lives = work
+    Crash.seen.clear()
+    seed = args.seed * 1_000_003 + number
+    if args.dead:
+        return {"lives": lives}, simulate_dead(lives, args.faults, seed), Crash.seen
+    return simulate(lives, args.faults, args.crashes, seed), 0.0, Crash.seen
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("lives", nargs="?", type=int, default=2000)
     parser.add_argument("--faults", type=float, default=0.05)
     parser.add_argument("--crashes", type=float, default=0.05)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--dead", action="store_true")
     args = parser.parse_args()
-    started = time.monotonic()
+    started, counts, worst, moments = time.monotonic(), Counter[str](), 0.0, Counter[str]()
+    with multiprocessing.Pool(args.jobs) as pool:
+        for found, late, seen in pool.imap_unordered(_shard, [(args, *shard) for shard in shards(args.lives)]):
+            counts.update(found)
+            moments.update(seen)
+            worst = max(worst, late)
+    seconds = time.monotonic() - started
     if args.dead:
-        worst = simulate_dead(args.lives, args.faults, args.seed)
-        print(f"{args.lives} lives, console dead for ever: at most {worst:.0f} s after the deadline")
+        print(f"{args.lives} lives, console dead for ever: at most {worst:.0f} s after the deadline, {seconds:.1f} s")
         return int(worst > 300)
-    counts = simulate(args.lives, args.faults, args.crashes, args.seed)
-    print(counts, f"{time.monotonic() - started:.1f} s")
+    rarest = min(moments.items(), key=lambda item: item[1], default=("-", 0))
+    print(f"{dict(counts)} {seconds:.1f} s; {sum(moments.values())} crashes at {len(moments)} kinds of moments, the "
+          f"rarest ({rarest[0]}) {rarest[1]} times")
     return int(counts["leaked"] + counts["doubled"] + counts["wrong"] > 0)
 
 
