@@ -21,7 +21,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from console.rental.book import RentalBook
 from console.rental.offers import detail_of
@@ -48,7 +48,7 @@ SHARD = 500  # lives that share one ledger and one seed
 class Crash(BaseException):
     """kill -9 of the console."""
 
-    seen: Counter[str] = Counter()  # how often each moment was the last one, in this process
+    seen: ClassVar[Counter[str]] = Counter()  # how often each moment was the last one, in this process
 
     def __init__(self, moment: str) -> None:
         super().__init__(moment)
