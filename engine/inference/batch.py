@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torch import Tensor
+import torch
 
 from engine.inference.generate import Engine, Finish
 from engine.inference.kv_cache import KVCache
@@ -113,7 +113,8 @@ class DecodeBatch:
         if ready:
             logits = self.engine.stepper.step([row.tokens[-1] for row in ready.values()],
                                               [row.cache for row in ready.values()])
-            tokens = {slot: self._choose(row, logits[i : i + 1]) for i, (slot, row) in enumerate(ready.items())}
+            ids = torch.cat([row.sampler(logits[i : i + 1]) for i, row in enumerate(ready.values())]).tolist()
+            tokens = {slot: self._take(row, id_) for (slot, row), id_ in zip(ready.items(), ids, strict=True)}
         if waiting is not None:
             tokens |= self._read_prompt(waiting, _PREFILL_CHUNK if ready else _ALONE_CHUNK)
         for slot in [slot for slot, token in tokens.items() if token.finish]:
@@ -127,11 +128,11 @@ class DecodeBatch:
         if row.cache.pos < len(row.tokens) or logits is None:
             return {}
         row.prompt = False
-        return {slot: self._choose(row, logits)}
+        return {slot: self._take(row, int(row.sampler(logits)))}
 
-    def _choose(self, row: _Row, logits: Tensor) -> Token:
-        """The next token of one row, from its logits (1, V) or a tool."""
-        sampled, forced = int(row.sampler(logits)), row.tools.next_forced()
+    def _take(self, row: _Row, sampled: int) -> Token:
+        """The next token of one row: what was sampled, or what a tool forces on it."""
+        forced = row.tools.next_forced()
         token = sampled if forced is None else forced
         row.tools.observe(token)
         row.tokens.append(token)

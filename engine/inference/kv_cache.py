@@ -1,7 +1,7 @@
 """The keys and values of every token read so far, in one block of memory that is allocated once.
 
-All rows are at the same position, which is all that decoding needs: prompts of different length are never put side by
-side. Storage only: it knows nothing of the model that fills it.
+All rows are at the same position; sequences of different length have a cache each, and `side_by_side` puts them
+together. Storage only: it knows nothing of the model that fills it.
 """
 
 from __future__ import annotations
@@ -47,15 +47,20 @@ class KVCache:
         self.v[layer, :, :, self.pos : end] = v
         return self.k[layer, :, :, :end], self.v[layer, :, :, :end]
 
-    def mask(self, t: int) -> Tensor | None:
-        """(1, 1, t, pos + t) bool, true where token i of t new ones may look: all that is stored, then up to itself.
+    def places(self, t: int) -> slice:
+        """Where t new tokens stand."""
+        return slice(self.pos, self.pos + t)
+
+    def mask(self, t: int, window: int | None) -> Tensor | None:
+        """(1, 1, t, pos + t) bool, true where token i of t new ones may look: all that is stored, then up to itself, or
+        the last `window` tokens of that.
 
         None where the default is right: one new token sees everything, the first ones are in plain causal order.
         """
         if t == 1 or self.pos == 0:
             return None
-        seen = torch.ones(t, self.pos + t, dtype=torch.bool, device=self.k.device)
-        return seen.tril(diagonal=self.pos)[None, None]
+        seen = torch.ones(t, self.pos + t, dtype=torch.bool, device=self.k.device).tril(self.pos)
+        return (seen if window is None else seen.triu(self.pos - window))[None, None]
 
     def advance(self, t: int) -> None:
         """Count t tokens as stored; called once all layers have inserted them."""
@@ -64,6 +69,10 @@ class KVCache:
     def rewind(self, pos: int, newest: int) -> None:
         """Stand behind the first `pos` tokens again, the last of which is `newest`, in a cache of one row."""
         self.pos, self.newest = pos, [newest]
+
+    def move_out(self) -> None:
+        """Keep what is stored in memory of its own, and room for nothing else."""
+        self.k, self.v = (x[:, :, :, : self.pos].clone(memory_format=torch.contiguous_format) for x in (self.k, self.v))
 
     def reset(self) -> None:
         """Forget everything and keep the memory."""

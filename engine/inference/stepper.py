@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from engine.inference.kv_cache import KVCache
+from engine.inference.side_by_side import SideBySide
+from engine.model.attention import Cache
 from engine.model.gpt import GPT
 from engine.model.layers import rms_norm
 from engine.model.neighbours import state_behind
@@ -52,15 +54,19 @@ class Stepper(Protocol):
         ...
 
     def step(self, tokens: Sequence[int], caches: Sequence[KVCache]) -> Tensor:
-        """Read tokens[i] into caches[i], each of one row and at its own position: logits (len(tokens), V)."""
+        """Read tokens[i] into caches[i], each of one row and at its own position: logits (len(tokens), V).
+
+        A cache that was in the last step and is not in this one keeps what it holds, but maybe no room for more.
+        """
         ...
 
 
 class TorchStepper:
-    """The model's own forward pass. Rows at different positions are read one after the other."""
+    """The model's own forward pass."""
 
     def __init__(self, model: GPT) -> None:
         self.model = model
+        self._side_by_side = SideBySide()
 
     def cache(self, max_len: int, batch_size: int = 1) -> KVCache:
         config = self.model.config
@@ -78,10 +84,22 @@ class TorchStepper:
         return logits
 
     def step(self, tokens: Sequence[int], caches: Sequence[KVCache]) -> Tensor:
-        rows = [self.read([[token]], cache) for token, cache in zip(tokens, caches, strict=True)]
-        return torch.cat([row for row in rows if row is not None])
+        if len(caches) == 1:
+            logits = self.read([[tokens[0]]], caches[0])
+            assert logits is not None  # nobody asked to stop meanwhile
+            return logits
+        place = self._side_by_side.seat(caches)
+        self._side_by_side.begin()
+        ids = torch.tensor([[tokens[i]] for i in place], device=self.model.device)
+        logits = self.forward(ids, self._side_by_side)
+        for token, cache in zip(tokens, caches, strict=True):
+            cache.newest = [token]
+        if place == sorted(place):
+            return logits
+        row = {i: row for row, i in enumerate(place)}
+        return logits[[row[i] for i in range(len(place))]]
 
     @torch.inference_mode()
-    def forward(self, ids: Tensor, cache: KVCache) -> Tensor:
-        """ids (B, t), all rows at the cache's position -> logits (B, V) after the last of them."""
+    def forward(self, ids: Tensor, cache: Cache) -> Tensor:
+        """ids (B, t) behind what the cache holds -> logits (B, V) after the last of them."""
         return self.model(ids, kv_cache=cache, last_only=True)[:, -1]

@@ -27,9 +27,14 @@ class Cache(Protocol):
         """Write k, v (B, K, t, D) at `pos`; return views (B, K, pos + t, D) of all that is stored."""
         ...
 
-    def mask(self, t: int) -> Tensor | None:
-        """Who sees what when t tokens are added at `pos`: (B or 1, 1, t, pos + t) bool, or None when plain causal
-        order (t tokens into an empty cache) or full sight (one token) says it all."""
+    def places(self, t: int) -> slice | Tensor:
+        """Where t new tokens stand: a slice of positions, or (B, t) of them."""
+        ...
+
+    def mask(self, t: int, window: int | None) -> Tensor | None:
+        """Who sees what when t tokens are added at `pos`: (B or 1, 1, t, pos + t) bool, the layer's window included, or
+        None when plain causal order (t tokens into an empty cache) or full sight (one token), within the window, says
+        it all."""
         ...
 
     def advance(self, t: int) -> None:
@@ -49,7 +54,7 @@ def rotary_tables(config: GPTConfig, architecture: Architecture, dtype: torch.dt
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn the pairs (x_j, x_{j+D/2}) of x (..., T, H, D) by minus their angle; cos and sin are (T, 1, D/2).
+    """Turn the pairs (x_j, x_{j+D/2}) of x (B, T, H, D) by minus their angle; cos and sin are (B or none, T, 1, D/2).
 
     The sign is nanochat's: the transpose of the usual rotation, which its checkpoints were trained with.
     """
@@ -61,19 +66,18 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, window: int | None) -> Tensor:
     """q (B, H, T, D), k and v (B, K, S, D) -> (B, H, T, D). The T queries are the last T of the S positions.
 
-    Without a mask: causal, or full sight when T is 1. With a window a query sees at most that many keys before it.
+    A mask says all. Without one: causal, or full sight when T is 1, and with a window at most that many keys back.
     """
     T, S, grouped = q.shape[2], k.shape[2], q.shape[1] != k.shape[1]
     if window is not None and window >= S - 1:
         window = None
     if q.requires_grad and q.device.type == "cpu" and T <= EXPLICIT_LIMIT and mask is None and not grouped:
         return _explicit_causal(q, k, v, window)
-    if window is not None:
-        if T == 1 and mask is None:
+    if window is not None and mask is None:
+        if T == 1:
             k, v = k[:, :, S - window - 1 :], v[:, :, S - window - 1 :]
         else:
-            near = sight(T, S, window, q.device)
-            mask = near if mask is None else mask & near
+            mask = sight(T, S, window, q.device)
     return F.scaled_dot_product_attention(q, k, v, mask, is_causal=mask is None and T > 1, enable_gqa=grouped)
 
 
@@ -133,6 +137,6 @@ class CausalSelfAttention(nn.Module):
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
         mask = None
         if kv_cache is not None:
-            mask = kv_cache.mask(q.shape[2])
+            mask = kv_cache.mask(q.shape[2], self.window)
             k, v = kv_cache.insert(self.layer, k, v)
         return _attend(q, k, v, mask, self.window)

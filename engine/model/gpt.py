@@ -142,7 +142,8 @@ class GPT(nn.Module):
         start = kv_cache.pos if kv_cache is not None else 0
         if start + T > self.cos.shape[0]:
             raise ValueError(f"position {start + T} is beyond the context of {self.cos.shape[0]} tokens")
-        cos, sin = self.cos[start : start + T], self.sin[start : start + T]
+        places = slice(T) if kv_cache is None else kv_cache.places(T)
+        cos, sin = self.cos[places], self.sin[places]
         x = rms_norm(F.embedding(idx, self.transformer.wte.weight).to(self.dtype))
         x = self._blocks(x, idx, cos, sin, kv_cache)
         if kv_cache is not None:

@@ -34,12 +34,13 @@ def test_a_full_cache_says_so() -> None:
 
 def test_mask_lets_a_chunk_see_the_past_and_itself() -> None:
     cache = KVCache(1, 1, 8, 2, 1)
-    assert cache.mask(3) is None, "an empty cache: plain causal order"
+    assert cache.mask(3, None) is None, "an empty cache: plain causal order"
     cache.advance(2)
-    assert cache.mask(1) is None, "one token sees everything"
-    mask = cache.mask(3)
-    assert mask is not None
+    assert cache.mask(1, None) is None, "one token sees everything"
+    mask, near = cache.mask(3, None), cache.mask(3, 1)
+    assert mask is not None and near is not None
     assert mask[0, 0].int().tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 0], [1, 1, 1, 1, 1]]
+    assert near[0, 0].int().tolist() == [[0, 1, 1, 0, 0], [0, 0, 1, 1, 0], [0, 0, 0, 1, 1]]
 
 
 def test_replicate_copies_one_row_and_only_one() -> None:
