@@ -109,7 +109,8 @@ def stage_usage(spec: stages.StageSpec) -> str:
 def _option_line(option: Option) -> str:
     choices = f" ({', '.join(option.choices)})" if option.choices else ""
     default = "none" if option.default is None else str(option.default).lower()
-    flag = f"{option.flag}, -{option.short}" if option.short else option.flag
+    names = [option.flag, f"-{option.short}" if option.short else "", option.also and f"--{option.also}"]
+    flag = ", ".join(filter(None, names)).replace("_", "-")
     return f"  {flag:<28}{option.help}{choices} [{default}]"
 
 

@@ -22,14 +22,14 @@ class ConfigError(ValueError):
 
 
 def opt(default: Any, help: str, *, choices: Sequence[str] | None = None, unset: float | None = None,
-        low: float | None = None, high: float | None = None, short: str = "") -> Any:
+        low: float | None = None, high: float | None = None, short: str = "", also: str = "") -> Any:
     """A dataclass field with its help text.
 
     `unset` is the number that nanochat writes for "not given" (-1); it reads as None. `low` and `high` are inclusive.
-    `short` is the letter of nanochat's short flag, as in -i.
+    `short` is the letter of nanochat's short flag, as in -i; `also` another name that it has for the same.
     """
     meta = {"help": help, "choices": tuple(choices) if choices else None, "unset": unset, "low": low, "high": high,
-            "short": short}
+            "short": short, "also": also}
     return dataclasses.field(default=default, metadata=meta)
 
 
@@ -47,6 +47,7 @@ class Option:
     low: float | None
     high: float | None
     short: str = ""
+    also: str = ""
 
     @property
     def flag(self) -> str:
@@ -61,8 +62,18 @@ def options(config_type: type[Any]) -> dict[str, Option]:
         kind, optional = _unwrap(hints[field.name])
         m = field.metadata
         found[field.name] = Option(field.name, kind, optional, field.default, m["help"], m["choices"], m["unset"],
-                                   m["low"], m["high"], m.get("short", ""))
+                                   m["low"], m["high"], m["short"], m["also"])
     return found
+
+
+def option_named(known: Mapping[str, Option], word: str, what: str = "setting") -> Option:
+    """The option that a person calls `word`. Raises ConfigError with the nearest name."""
+    key = word.removeprefix("--").replace("-", "_")
+    for option in known.values():
+        if key in (option.name, option.also):
+            return option
+    shown = word if what == "flag" else repr(word)
+    raise ConfigError(f"unknown {what} {shown}{nearest(key, list(known))}")
 
 
 def _unwrap(hint: Any) -> tuple[type, bool]:
@@ -83,10 +94,8 @@ def from_mapping(config_type: type[C], values: Mapping[str, Any]) -> C:
     known = options(config_type)
     ready = {}
     for name, value in values.items():
-        key = name.replace("-", "_")
-        if key not in known:
-            raise ConfigError(f"unknown setting {name!r}{nearest(key, list(known))}")
-        ready[key] = coerce(known[key], value)
+        option = option_named(known, name)
+        ready[option.name] = coerce(option, value)
     return config_type(**ready)
 
 
@@ -103,15 +112,13 @@ def from_argv(config_type: type[C], argv: Sequence[str]) -> C:
         if not word.startswith("--"):
             raise ConfigError(f"unexpected argument {word!r}: settings are written --name=value")
         name, has_value, value = word[2:].partition("=")
-        key = name.replace("-", "_")
-        if key not in known:
-            raise ConfigError(f"unknown flag --{name}{nearest(key, list(known))}")
+        option = option_named(known, f"--{name}", "flag")
         if not has_value:
-            bare = known[key].type is bool and (not rest or rest[0].startswith("--"))
+            bare = option.type is bool and (not rest or rest[0].startswith("--"))
             if not bare and not rest:
                 raise ConfigError(f"--{name} needs a value")
             value = "true" if bare else rest.pop(0)
-        values[key] = coerce(known[key], value)
+        values[option.name] = coerce(option, value)
     return config_type(**values)
 
 
@@ -131,6 +138,8 @@ def coerce(option: Option, value: Any) -> Any:
     """`value` in the option's type, within its choices and bounds, or ConfigError naming the flag."""
     if option.optional and (value is None or (isinstance(value, str) and value.lower() in ("none", "auto", ""))):
         return None
+    if value == "" and option.choices and "auto" in option.choices:
+        return "auto"  # nanochat's word for it
     typed = _typed(option, value)
     if option.unset is not None and not isinstance(typed, str) and typed == option.unset:
         return None

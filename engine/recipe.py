@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from engine import stage as stages
-from engine.config import ConfigError, coerce, from_mapping, nearest, options
+from engine.config import ConfigError, coerce, nearest, option_named, options
 from engine.rundir import valid_run_id
 from engine.toml_lines import TOMLDecodeError, line_numbers, loads
 
@@ -209,9 +209,8 @@ class _Reader:
 
 def _setting(spec: stages.StageSpec, key: str, value: Any) -> dict[str, Any]:
     """One checked setting by its field name. Raises ConfigError."""
-    from_mapping(spec.config, {key: value})
-    name = key.replace("-", "_")
-    return {name: coerce(options(spec.config)[name], value)}
+    option = option_named(options(spec.config), key)
+    return {option.name: coerce(option, value)}
 
 
 def with_overrides(recipe: Recipe, overrides: Sequence[str]) -> Recipe:

@@ -22,8 +22,9 @@ class Dataset:
     questions: int = opt(400, "tiny_world: held-out questions for chat_eval", low=20)
     python_share: float = opt(0.05, "tiny_world: share of the text from Python's own standard library", low=0, high=1)
     num_files: int | None = opt(8, "fineweb_edu, climbmix: shards of about 100 MB to download; none: all of them",
-                                unset=-1, low=1)
-    workers: int = opt(4, "fineweb_edu, climbmix: shards downloaded side by side", low=1, high=32)
+                                unset=-1, low=1, short="n")
+    workers: int = opt(4, "fineweb_edu, climbmix: shards downloaded side by side", low=1, high=32, short="w",
+                       also="num_workers")
     base_url: str | None = opt(None, "fineweb_edu, climbmix: a mirror with the same file names; none: the Hub")
     path: str | None = opt(None, "folder: a folder, or one file, of .parquet, .jsonl, .txt or .md")
     text_column: str = opt("text", "folder: the column or field with the text")

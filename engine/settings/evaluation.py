@@ -21,7 +21,7 @@ class BaseEval:
     max_per_task: int | None = opt(None, "at most this many items of each CORE task; none: all", unset=-1, low=1)
     eval_bundle: str | None = opt(None, "folder of the eval bundle; none: <base>/eval_bundle, fetched when missing")
     model_tag: str | None = opt(None, "which base model; none: the largest")
-    step: int | None = opt(None, "which checkpoint; none: the newest", unset=-1, low=0)
+    step: int | None = opt(None, "which checkpoint; none: the newest", unset=-1, low=0, also="model_step")
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,8 @@ class ChatEval:
     max_problems: int | None = opt(None, "at most this many questions (of each benchmark task)", unset=-1, low=1,
                                    short="x")
     model_tag: str | None = opt(None, "which model; none: the largest", short="g")
-    step: int | None = opt(None, "which checkpoint; none: the newest", unset=-1, low=0, short="s")
+    step: int | None = opt(None, "which checkpoint; none: the newest", unset=-1, low=0, short="s",
+                           also="model_step")
 
 
 @dataclass(frozen=True)

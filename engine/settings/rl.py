@@ -37,6 +37,7 @@ class ChatRl:
     eval_every: int | None = opt(60, "steps between measurements of pass@k; none: only at the end", unset=-1, low=1)
     eval_examples: int = opt(400, "test problems per measurement", low=1)
     model_tag: str | None = opt(None, "which model; none: the largest")
-    step: int | None = opt(None, "start from this step of the source model; none: the newest", unset=-1, low=0)
+    step: int | None = opt(None, "start from this step of the source model; none: the newest", unset=-1, low=0,
+                           also="model_step")
     resume: bool = opt(False, "go on from the newest complete checkpoint of this stage, if there is one")
     resume_from_step: int | None = opt(None, "go on from the checkpoint of this very step", unset=-1, low=0)

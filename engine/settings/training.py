@@ -48,6 +48,7 @@ class Training:
     resume_from_step: int | None = opt(None, "go on from the checkpoint of this very step", unset=-1, low=0)
     compile: bool = opt(False, "compile the model (torch.compile): minutes at the start, faster steps on a GPU")
     fp8: bool = opt(False, "multiply in 8-bit floats; GPUs since Hopper only")
+    dry_run: bool = opt(False, "train and evaluate, but write no checkpoint and no part of the report")
     oom_retry: bool = opt(False, "when memory runs out, go on with half as many sequences per pass")
 
 
@@ -101,9 +102,13 @@ class MidTrain(Training):
         None, "what to read: nanochat-mid, no-benchmarks, tasks such as SmolTalk:10000+GSM8K*2+identity, or a .jsonl "
         "file; none: the dataset stage's conversations"
     )
-    step: int | None = opt(None, "start from this step of the base model; none: the newest", unset=-1, low=0)
+    step: int | None = opt(None, "start from this step of the base model; none: the newest", unset=-1, low=0,
+                           also="model_step")
+    eval_every: int | None = opt(150, "steps between validation losses; none: only at the end", unset=-1, low=1)
     init_lr_frac: float = opt(1.0, "start at this share of the learning rates", low=0, high=1)
-    warmdown_ratio: float = opt(0.2, "share of the steps over which the learning rate falls to 0", low=0, high=1)
+    warmup_ratio: float = opt(0.0, "share of the steps over which the learning rate rises", low=0, high=1)
+    warmdown_ratio: float = opt(0.2, "share of the steps over which the learning rate falls", low=0, high=1)
+    final_lr_frac: float = opt(0.0, "learning rate at the end, as a share of the top", low=0, high=1)
     num_epochs: int = opt(1, "passes over the conversations, unless num_iterations says otherwise", low=1)
     load_optimizer: bool = opt(False, "start with the momenta of the model it starts from")
 
@@ -117,9 +122,28 @@ class ChatSft(Training):
         None, "what to read: nanochat-sft, no-benchmarks, tasks such as SmolTalk:10000+GSM8K*2+identity, or a .jsonl "
         "file; none: the dataset stage's conversations"
     )
-    step: int | None = opt(None, "start from this step of the source model; none: the newest", unset=-1, low=0)
+    step: int | None = opt(None, "start from this step of the source model; none: the newest", unset=-1, low=0,
+                           also="model_step")
+    eval_every: int | None = opt(100, "steps between validation losses; none: only at the end", unset=-1, low=1)
+    eval_steps: int | None = opt(
+        None, "batches per validation on each device; none: as many as eval_tokens come to", unset=-1, low=1
+    )
+    eval_metrics_every: int | None = opt(
+        None, "steps between measurements of accuracy on MMLU and ARC-Easy; none: never", unset=-1, low=1
+    )
+    eval_metrics_max_problems: int | None = opt(
+        1024, "problems of each of the two; none: all", unset=-1, low=1
+    )
+    chatcore_every: int | None = opt(
+        None, "steps between measurements of ChatCORE over its six tasks; none: never", unset=-1, low=1
+    )
+    chatcore_max_cat: int | None = opt(None, "problems of each multiple-choice task of it; none: all", unset=-1, low=1)
+    chatcore_max_sample: int | None = opt(24, "problems of each task of it with written answers; none: all", unset=-1,
+                                          low=1)
     init_lr_frac: float = opt(0.02, "start at this share of the learning rates", low=0, high=1)
-    warmdown_ratio: float = opt(1.0, "share of the steps over which the learning rate falls to 0", low=0, high=1)
+    warmup_ratio: float = opt(0.0, "share of the steps over which the learning rate rises", low=0, high=1)
+    warmdown_ratio: float = opt(1.0, "share of the steps over which the learning rate falls", low=0, high=1)
+    final_lr_frac: float = opt(0.0, "learning rate at the end, as a share of the top", low=0, high=1)
     num_epochs: int = opt(1, "passes over the conversations, unless num_iterations says otherwise", low=1)
     load_optimizer: bool = opt(False, "start with the momenta of the model it starts from")
     target_examples_per_step: int | None = opt(

@@ -63,9 +63,10 @@ def _run(config: BaseTrain, context: StageContext) -> None:
             decay_scale=horizon.decay_scale,
             validation=_validation(bench, rows, config.packing or STREAM),
             sample=_sampler(bench),
-            core=core_hook(bench, config.core_metric_max_per_task) if config.core_metric_every else None,
+            measures=_core(bench, config),
         )
-        context.report("Base model training", training_report(bench, trainer))
+        if not config.dry_run:
+            context.report("Base model training", training_report(bench, trainer))
 
 
 def _text(bench: Workbench, rows: int, packing: str) -> TextBatches:
@@ -91,6 +92,11 @@ def _validation(bench: Workbench, rows: int, packing: str) -> Callable[[], Itera
         return iter(RankView(text, bench.world))
 
     return batches
+
+
+def _core(bench: Workbench, config: BaseTrain) -> list[tuple[int, Callable[[int], object]]]:
+    every = config.core_metric_every
+    return [(every, core_hook(bench, config.core_metric_max_per_task))] if every else []
 
 
 def _sampler(bench: Workbench) -> Callable[[int], object]:
@@ -169,7 +175,6 @@ def _schedule(config: BaseTrain, horizon: Horizon, accumulation: int, architectu
         eval_every=config.eval_every,
         save_every=config.save_every,
         sample_every=config.sample_every,
-        core_every=config.core_metric_every,
     )
     if not architecture.modern:
         return common

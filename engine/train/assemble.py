@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
@@ -175,7 +175,7 @@ def train(
     decay_scale: float = 1.0,
     validation: Callable[[], Iterator[tuple[Tensor, Tensor]]],
     sample: Callable[[int], object] | None = None,
-    core: Callable[[int], object] | None = None,
+    measures: Sequence[tuple[int, Callable[[int], object]]] = (),
 ) -> Trainer:
     """Run the loop to its end and return the finished Trainer. Restores optimizer and progress when resuming.
 
@@ -199,10 +199,11 @@ def train(
     elif bench.parent and getattr(config, "load_optimizer", False):
         _warm_start(trainer, bench, bench.parent)
     trainer.compute = _compute(bench)
-    trainer.hooks = Hooks(_evaluator(bench, schedule, validation), sample, _saver(bench, trainer), core)
+    save = None if config.dry_run else _saver(bench, trainer)
+    trainer.hooks = Hooks(_evaluator(bench, schedule, validation), sample, save, measures)
     with memory_watched(_rows(bench, schedule)):
         trainer.run()
-    if trainer.val_bpb is not None and bench.world.rank == 0:
+    if save and trainer.val_bpb is not None and bench.world.rank == 0:
         checkpoint.record_evaluation(bench.folder, trainer.step, trainer.val_bpb)
     return trainer
 
@@ -246,7 +247,8 @@ def _evaluator(
 ) -> Callable[[int], float]:
     token_bytes = torch.tensor(bench.tokenizer.token_bytes_lengths(), dtype=torch.int64, device=bench.device.device)
     tokens_per_pass = schedule.tokens_per_step // schedule.accumulation  # of all ranks together
-    n_batches = max(1, bench.config.eval_tokens // tokens_per_pass)
+    told = getattr(bench.config, "eval_steps", None)
+    n_batches = told or max(1, bench.config.eval_tokens // tokens_per_pass)
     return lambda step: bits_per_byte(bench.model, islice(validation(), n_batches), token_bytes, world=bench.world)
 
 

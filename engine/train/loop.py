@@ -7,7 +7,7 @@ from __future__ import annotations
 import gc
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -54,13 +54,13 @@ class Schedule:
     eval_every: int | None = None
     save_every: int | None = None
     sample_every: int | None = None
-    core_every: int | None = None
     decay_multiplier: Callable[[int], float] = constant
 
 
 @dataclass
 class Hooks:
-    """What a stage wants done at the loop's cadence. `save` commits a checkpoint of the state after `step` steps.
+    """What a stage wants done at the loop's cadence. `save` commits a checkpoint of the state after `step` steps; where
+    there is none, nothing is kept. `measures` are longer evaluations, each with the steps between two of them.
 
     All ranks call each of them at the same step.
     """
@@ -68,7 +68,7 @@ class Hooks:
     evaluate: Callable[[int], float] | None = None
     sample: Callable[[int], object] | None = None
     save: Callable[[int, Progress], None] | None = None
-    core: Callable[[int], object] | None = None
+    measures: Sequence[tuple[int, Callable[[int], object]]] = ()
 
 
 @dataclass
@@ -107,20 +107,19 @@ class Trainer:
             if self.world.any(self.context.stop_requested):
                 if self.step != self.saved_at:
                     self._save()
-                self.context.log(f"stopped on request after step {self.step}; resume goes on from here")
+                goes_on = "; resume goes on from here" if self.hooks.save else ""
+                self.context.log(f"stopped on request after step {self.step}{goes_on}")
                 raise Stopped
             if self.step < self.schedule.steps:
                 if self._due(self.schedule.save_every):
                     self._save()
-                if self.hooks.core and self._due(self.schedule.core_every):
-                    self._run_core()
+                self._measure([measure for every, measure in self.hooks.measures if self._due(every)])
                 if self.hooks.sample and self._due(self.schedule.sample_every):
                     self.hooks.sample(self.step)
         if self.step != self.saved_at:
             self._save()
         self._evaluate()
-        if self.hooks.core and self.schedule.core_every is not None:
-            self._run_core()
+        self._measure([measure for _, measure in self.hooks.measures])
         if self.hooks.sample:
             self.hooks.sample(self.step)
 
@@ -133,10 +132,10 @@ class Trainer:
         elif self.step % COLLECT_EVERY == 0:
             gc.collect()
 
-    def _run_core(self) -> None:
-        assert self.hooks.core is not None
-        self.model.eval()
-        self.hooks.core(self.step)
+    def _measure(self, measures: Sequence[Callable[[int], object]]) -> None:
+        for measure in measures:
+            self.model.eval()
+            measure(self.step)
 
     def _due(self, every: int | None) -> bool:
         return every is not None and self.step % every == 0

@@ -29,6 +29,7 @@ from engine.train.assemble import (
     train,
     training_report,
 )
+from engine.train.chat_metric import chat_measures
 from engine.train.loop import Schedule, Trainer
 from engine.train.padded import PaddedConversations
 from engine.train.rank_view import Batches, RankView
@@ -75,8 +76,11 @@ def _tune(config: MidTrain | ChatSft, context: StageContext, kind: Tuning) -> No
             return iter(_batches(bench, kind, validating, rows, None))
 
         batches = _batches(bench, kind, training, rows, bench.data_start)
-        trainer: Trainer = train(bench, batches, schedule, lr_frac=config.init_lr_frac, validation=validation)
-        context.report(kind.title, training_report(bench, trainer), {"Conversations": len(training)})
+        measures = chat_measures(config, bench) if isinstance(config, ChatSft) else []
+        trainer: Trainer = train(bench, batches, schedule, lr_frac=config.init_lr_frac, validation=validation,
+                                 measures=measures)  # fmt: skip
+        if not config.dry_run:
+            context.report(kind.title, training_report(bench, trainer), {"Conversations": len(training)})
 
 
 def _batches(
@@ -174,7 +178,9 @@ def _schedule(bench: Workbench, training: Sequence[Conversation]) -> Schedule:
         steps=steps,
         tokens_per_step=total,
         accumulation=accumulation,
-        lr_multiplier=lambda step: warm_hold_down(step, steps, 0.0, config.warmdown_ratio),
+        lr_multiplier=lambda step: warm_hold_down(
+            step, steps, config.warmup_ratio, config.warmdown_ratio, config.final_lr_frac
+        ),
         momentum=muon_momentum,
         grad_clip=config.grad_clip or 0.0,
         eval_every=config.eval_every,

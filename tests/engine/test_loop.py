@@ -232,9 +232,10 @@ def test_training_goes_through_the_compiled_model_and_nothing_else_does(tmp_path
     assert all(torch.equal(a, b) for a, b in zip(run.model.parameters(), plain.model.parameters(), strict=True))
 
 
-def test_core_comes_at_its_cadence_and_at_the_end(tmp_path: Path) -> None:
-    run = trainer(tmp_path, core_every=5)
+def test_a_measure_comes_at_its_cadence_and_at_the_end(tmp_path: Path) -> None:
+    run = trainer(tmp_path)
     seen: list[int] = []
-    run.hooks.core = seen.append
+    often: list[int] = []
+    run.hooks.measures = [(5, seen.append), (4, often.append)]
     run.run()
-    assert seen == [5, 10, 12]
+    assert seen == [5, 10, 12] and often == [4, 8, 12]

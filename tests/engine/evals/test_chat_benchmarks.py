@@ -11,7 +11,7 @@ import torch
 
 from engine.config import ConfigError, from_argv
 from engine.context import StageContext, StageError
-from engine.evals import chat
+from engine.evals import benchmarks, chat
 from engine.evals.chat import Generation, Score, chatcore, lacking
 from engine.events import EventWriter, parse_line
 from engine.inference.generate import Completion, Engine
@@ -208,7 +208,7 @@ def test_without_a_sandbox_humaneval_is_not_run_and_says_why(stocked_base, monke
     def none():
         raise SandboxUnavailable("it does not hold")
 
-    monkeypatch.setattr(chat_benchmarks, "Sandbox", none)
+    monkeypatch.setattr(benchmarks, "Sandbox", none)
     found, events = evaluated(stocked_base, "-a", "GSM8K|HumanEval")
     assert "chat/GSM8K" in found and "chat/HumanEval" not in found and "chatcore_metric" not in found
     part = json.loads((stocked_base / "report" / "chat-evaluation-sft.json").read_text())["data"]
