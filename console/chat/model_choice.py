@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,6 +15,7 @@ from engine.settings.choices import SOURCES
 if TYPE_CHECKING:
     from console.chat.pipe import ChatPipe
     from engine.catalog import ModelInfo
+    from engine.fit import Place
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -54,13 +56,34 @@ def models_there(pipe: ChatPipe) -> list[ModelInfo]:
 
 
 def models_of(event: Mapping[str, Any]) -> list[ModelInfo]:
-    """The models that a worker told of."""
+    """The models that a worker told of; what is not told as we tell it is left out."""
+    rows = event.get("models")
+    found = [_model(row) for row in rows if isinstance(row, Mapping)] if isinstance(rows, list) else []
+    return [model for model in found if model is not None]
+
+
+def _model(row: Mapping[str, Any]) -> ModelInfo | None:
     from engine.catalog import ModelInfo
+    from engine.model.config import config_from_meta
 
     same = ("ref", "name", "source", "tag", "step", "bytes", "n_params", "created", "val_bpb", "run_id", "problem")
-    rows = event.get("models") or []
-    return [ModelInfo(**{name: row[name] for name in same}, path=Path(row["path"]),
-                      tokenizer_dir=Path(row["tokenizer"]), config=None, verified=False) for row in rows]
+    try:
+        config = config_from_meta(row["config"]) if row.get("config") else None
+        return ModelInfo(**{name: row[name] for name in same}, path=Path(row["path"]),
+                         tokenizer_dir=Path(row["tokenizer"]), config=config, verified=False)
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def place_of(event: Mapping[str, Any]) -> Place:
+    """Where the worker that told of its models would compute."""
+    from engine.fit import NOWHERE, Place
+
+    told = event.get("place")
+    if not isinstance(told, Mapping):
+        return NOWHERE
+    free = told.get("free")
+    return Place(str(told.get("kind")), str(told.get("name")), free if isinstance(free, (int, float)) else math.inf)
 
 
 def pick(known: Sequence[ModelInfo], wanted: str | None, source: str | None, tag: str | None,

@@ -10,10 +10,11 @@ from typing import Any
 
 from console.chat.commands import Taste
 from console.chat.conversation import Conversation
-from console.chat.model_choice import models_of
+from console.chat.model_choice import models_of, place_of
 from console.machines.targets import LOCAL
 from console.settings import ChatSettings
 from engine.catalog import ModelInfo, default_model
+from engine.fit import NOWHERE, Place
 
 Operation = dict[str, Any]
 
@@ -34,6 +35,7 @@ class ChatSession:
         self.loaded: Mapping[str, Any] = {}
         self.doing = ""
         self.target = LOCAL
+        self.place: Place = NOWHERE  # where another machine's worker computes
         self._wanted: str | None = None  # a ref that was asked for before the list of models was read
         self._picked = False  # by the person, so a newer model does not replace it
         self._waiting = False  # a question waits for its model
@@ -95,7 +97,7 @@ class ChatSession:
         elif kind == "ready":
             self._load()
         elif kind == "models":
-            self.doing = "ready"
+            self.doing, self.place = "ready", place_of(event)
             self.know(models_of(event), self.target)
         elif kind == "loaded":
             model = event.get("model")

@@ -11,8 +11,9 @@ from console.screens.picker import Choice
 from console.text import clean_line
 from console.widgets.numbers import ago, compact, grouped, short, size
 from engine.catalog import ModelInfo
+from engine.fit import Place, bytes_needed
 
-_FLOAT = 4  # bytes of a float32
+_ON = {"cuda": " the GPU", "mps": " the GPU"}
 
 
 def model_name(model: ModelInfo | None) -> str:
@@ -22,39 +23,32 @@ def model_name(model: ModelInfo | None) -> str:
     return f"{clean_line(model.run_id or model.tag, 40)} {model.source} @{grouped(model.step)}"
 
 
-def choices(models: Sequence[ModelInfo], free: float) -> list[Choice]:
-    """Newest first; what cannot be used, or does not fit into `free` bytes, stays listed with its reason."""
+def choices(models: Sequence[ModelInfo], place: Place) -> list[Choice]:
+    """Newest first; what cannot be used, or does not fit into what is free there, stays listed with its reason."""
     now = time.time()
-    return [Choice(model.ref, _line(model, now), f"{model.ref} {model.name}", clean_line(_problem(model, free), 200))
-            for model in models]
+    return [Choice(m.ref, _line(m, place, now), f"{m.ref} {m.name}", _problem(m, place)) for m in models]
 
 
-def memory_needed(model: ModelInfo) -> float | None:
-    """Bytes that talking to it takes at most: float32 weights, the file's copy while they are read, a full context."""
-    if model.n_params is None or model.config is None:
-        return None
-    config = model.config
-    cache = 2 * config.n_layer * config.sequence_len * config.n_kv_head * config.head_dim * _FLOAT
-    return model.n_params * _FLOAT + model.bytes + cache
+def _problem(model: ModelInfo, place: Place) -> str:
+    need = bytes_needed(model, place.kind)
+    if model.problem or need is None or need <= place.free:
+        return clean_line(model.problem or "", 200)
+    gpu = clean_line(place.name, 30) if place.kind == "cuda" else ""
+    return f"does not fit: needs {size(need)}, {size(place.free)} are free" + (f" on {gpu}" if gpu else "")
 
 
-def _problem(model: ModelInfo, free: float) -> str:
-    need = memory_needed(model)
-    if model.problem or need is None or need <= free:
-        return model.problem or ""
-    return f"needs {size(need)} of memory, {size(free)} are free"
-
-
-def _line(model: ModelInfo, now: float) -> Content:
+def _line(model: ModelInfo, place: Place, now: float) -> Content:
+    if model.problem:
+        return _where(model)
     bpb = f"bpb {short(model.val_bpb, 4)}" if model.val_bpb is not None else ""
     weights = compact(model.n_params) if model.n_params else "–"
-    if model.problem:
-        return _place(model)
-    facts = f"{weights:>7}  takes {size(memory_needed(model)):<9} {bpb:<10} "
-    return Content.assemble(_place(model), (facts + ago(model.created, now), "$foreground-muted"))
+    need = bytes_needed(model, place.kind)
+    fits = "" if need is None or need > place.free else f"fits{_ON.get(place.kind, '')}"
+    facts = f"{weights:>7}  {size(need):<8} {fits:<12} {bpb:<10} "
+    return Content.assemble(_where(model), (facts + ago(model.created, now), "$foreground-muted"))
 
 
-def _place(model: ModelInfo) -> Content:
+def _where(model: ModelInfo) -> Content:
     where = clean_line(model.run_id or "nanochat folder", 30)
     return Content.assemble(f"{where:<31}", (f"{model.source:<5}", "bold"), f"@{grouped(model.step):<8}")
 

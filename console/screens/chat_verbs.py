@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import time
 from pathlib import Path
@@ -23,8 +22,11 @@ from console.text import clean_line
 from console.widgets.numbers import ago
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from console.chat.session import ChatSession
     from engine.catalog import ModelInfo
+    from engine.fit import Place
 
 _MACHINE = "machine:"  # no ref of a model begins so: they hold no colon
 _NO_MODEL = "no model here yet; press 1 and enter to train one"
@@ -224,8 +226,24 @@ class ChatVerbs(ConsoleScreen):
 
     def action_pick(self) -> None:
         """Choose among the models of the machine that the chat is on, or another machine."""
-        lines = [*self._choices(), *self._machines()]
-        self.app.push_screen(Picker("Choose a model", lines, _NO_MODEL), self._picked)
+        self._offer("Choose a model", self._machines(), self._picked)
+
+    def _offer(self, title: str, more: list[Choice], then: Callable[[str | None], None]) -> None:
+        """A sheet with the models and whether they fit; a graphics driver may take a moment to say what is free."""
+        session = self.session
+
+        def show(place: Place) -> None:
+            self.app.push_screen(Picker(title, [*choices(session.models, place), *more], _NO_MODEL), then)
+
+        def look() -> None:
+            from engine.fit import place
+
+            self.app.call_from_thread(show, place())
+
+        if session.target == LOCAL:
+            self.run_worker(look, thread=True, exclusive=True, group="place", exit_on_error=False)
+        else:
+            show(session.place)
 
     def _picked(self, chosen: str | None) -> None:
         kind, _, name = (chosen or "").partition(_MACHINE)
@@ -237,13 +255,7 @@ class ChatVerbs(ConsoleScreen):
             self.use(chosen)
 
     def action_compare(self) -> None:
-        picker = Picker("Choose the model beside it", self._choices(), _NO_MODEL)
-        self.app.push_screen(picker, lambda ref: self.compare_with(ref) if ref else None)
-
-    def _choices(self) -> list[Choice]:
-        from engine.machine import memory_free
-
-        return choices(self.session.models, memory_free() if self.session.target == LOCAL else math.inf)
+        self._offer("Choose the model beside it", [], lambda ref: self.compare_with(ref) if ref else None)
 
     def _machines(self) -> list[Choice]:
         """The other machines that were added, for their models."""

@@ -18,7 +18,9 @@ Events:
   {"event":"tool","id","phase":"input"|"output","text"}   what the calculator was asked, and what it replied
   {"event":"done","id","finish":"stop"|"length"|"cancelled"|"context","stats":{ttft_ms,tok_per_s,prompt_tokens,
    completion_tokens,seconds,dropped_turns,context_used,context,p95_ms,gaps_ms:[...]}}
-  {"event":"models","models":[{ref,name,source,tag,step,path,tokenizer,bytes,n_params,created,val_bpb,run_id,problem}]}
+  {"event":"models","models":[{ref,name,source,tag,step,path,tokenizer,bytes,n_params,created,val_bpb,run_id,problem,
+   config}],"place":{kind,name,free}}   config: the shape, null where it cannot be read; place: where device "auto"
+                              would compute, and the bytes free there now, null when nobody knows
   {"event":"unloaded"}
   {"event":"error","id"?,"code","message","next"}   the worker goes on. Codes: bad_request, no_model, messages, context,
    checkpoint, tokenizer, device, internal
@@ -28,6 +30,7 @@ Requests are served in order, one at a time. Stdout carries nothing else: what a
 
 from __future__ import annotations
 
+import math
 import os
 import queue
 import signal
@@ -41,6 +44,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from engine.catalog import ModelInfo, default_model, list_models
 from engine.config import ConfigError, from_argv
 from engine.context import StageError
+from engine.fit import Place, place
 from engine.inference.protocol import (
     MAX_LINE,
     VERSION,
@@ -199,7 +203,8 @@ class Worker:
         if isinstance(request, Generate):
             return self._generate(request, inbox)
         if isinstance(request, Models):
-            return {"event": "models", "models": [_model_row(model) for model in list_models(base_dir())]}
+            return {"event": "models", "models": [_model_row(model) for model in list_models(base_dir())],
+                    "place": _place_row(place())}
         self._unload()
         return {"event": "unloaded"}
 
@@ -241,7 +246,11 @@ class Worker:
 def _model_row(model: ModelInfo) -> dict[str, Any]:
     same = ("ref", "name", "source", "tag", "step", "bytes", "n_params", "created", "val_bpb", "run_id", "problem")
     return {**{name: getattr(model, name) for name in same}, "path": str(model.path),
-            "tokenizer": str(model.tokenizer_dir)}
+            "tokenizer": str(model.tokenizer_dir), "config": model.config.to_dict() if model.config else None}
+
+
+def _place_row(found: Place) -> dict[str, Any]:
+    return {"kind": found.kind, "name": found.name, "free": found.free if math.isfinite(found.free) else None}
 
 
 class Voice:

@@ -292,11 +292,12 @@ async def test_two_models_answer_one_question(drive: Any, trained: Any) -> None:
 
 
 async def test_what_does_not_fit_is_listed_with_the_reason(drive: Any, trained: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr("engine.machine.memory_free", lambda: 1_000_000)
+    monkeypatch.setattr("engine.fit.memory_free", lambda: 1_000_000)
     async with drive() as driver:
         await driver.press("5")
         await driver.sees("is ready to talk")
         await driver.press("ctrl+o")
+        await driver.sees("does not fit: needs")
         await driver.sees("1.0 MB are free")
         await driver.press("enter")
         await driver.sees("needs")

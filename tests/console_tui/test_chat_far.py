@@ -13,9 +13,11 @@ import pytest
 
 from console.chat.client import ChatClient
 from console.chat.launch import launcher
+from console.chat.model_choice import models_of, place_of
 from console.cli.main import call
 from console.exit_codes import Exit
 from console.machines.targets import SSH, Target, Targets
+from engine.fit import NOWHERE, bytes_needed
 from remote.ssh.known_hosts import KnownHosts
 
 TESTS = Path(__file__).parents[1]
@@ -69,6 +71,9 @@ async def test_the_screens_client_hears_it_and_its_end(far: Any) -> None:
 
     await until(lambda: heard and heard[-1]["event"] == "models")
     assert heard[-1]["models"][0]["ref"] == "sft/d1@5"
+    [model], place = models_of(heard[-1]), place_of(heard[-1])
+    assert place.free > (bytes_needed(model, place.kind) or 0) > model.bytes, "so the picker can say whether it fits"
+    assert models_of({"models": [{"ref": "x"}, 7]}) == [] and place_of({}) == NOWHERE, "another version's words"
     for process in psutil.Process(far.process.pid).children(recursive=True):
         if "chat" in process.cmdline():
             process.kill()

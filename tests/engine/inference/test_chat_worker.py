@@ -326,7 +326,10 @@ def test_it_tells_which_models_there_are(save_chain: Callable[..., tuple[Path, P
     monkeypatch.setenv("NANOCHAT_BASE_DIR", str(tmp_path))
     out = io.BytesIO()
     Worker(Channel(out)).serve(io.BytesIO(b'{"op":"models"}\n'))
-    [row] = json.loads(out.getvalue().splitlines()[1])["models"]
+    told = json.loads(out.getvalue().splitlines()[1])
+    [row], place = told["models"], told["place"]
+    assert place["kind"] in ("cpu", "cuda", "mps") and (place["free"] is None or place["free"] > 1e6)
+    assert row["config"]["sequence_len"] == 256 and "window_pattern" not in row["config"]
     assert (row["ref"], row["path"], row["tokenizer"]) == ("sft/d1@4", str(folder), str(tokenizer))
     assert row["problem"] is None
 
