@@ -23,9 +23,10 @@ from textual.screen import Screen
 from console import crash
 from console.chat.link import ChatLink
 from console.exit_lines import exit_lines
+from console.following import Following
 from console.messages import ChatDied, ChatSaid, CurvesRead, Looked, MachineRead, ModelsRead, ReadFailed
 from console.reader import Reader
-from console.rental.rentals import NOTHING_RENTED
+from console.rental.money import NOTHING_RENTED
 from console.rental.renting import Renting
 from console.screens.base import ConsoleScreen
 from console.settings import Settings
@@ -56,7 +57,7 @@ def _screen(mode: str) -> Callable[[], Screen[None]]:
     return make
 
 
-class Console(Renting, ChatLink):
+class Console(Renting, Following, ChatLink):
     """Screens by mode, one reader thread, one follower thread, one chat process."""
 
     TITLE = "llmconsole"
@@ -71,6 +72,8 @@ class Console(Renting, ChatLink):
                 tooltip="Every action by name; also :"),
         Binding("colon", "command_palette", id="app.palette_colon", show=False),
         Binding("t", "choose_target", "target", id="app.target", show=False, tooltip="Where runs go; add a machine"),
+        Binding("A", "attach", "attach", id="app.attach", show=False,
+                tooltip="Follow a run of nanochat that others started, from its log"),
         Binding("q", "leave", "quit", id="app.quit", tooltip="Leave; work keeps running"),
         Binding("ctrl+q", "leave", id="app.quit_always", show=False),
         Binding("ctrl+c", "screen.copy_text", "copy", id="app.copy", show=False, tooltip="Copy the selected text"),
@@ -208,7 +211,9 @@ class Console(Renting, ChatLink):
             return TopFacts(money=money, read_only=read_only, demo=self.demo)
         start, end = detail.elapsed
         elapsed = (end or time.time()) - start if start else None
-        target = "this machine" if detail.run.target == "local" else clean_line(detail.run.target, 20)
+        where = detail.run.attached or detail.run.target
+        target = "this machine" if where == "local" else clean_line(where, 20)
+        target = f"not ours, on {target}" if detail.run.attached else target
         return TopFacts(target, str(detail.state.word), elapsed, money, read_only, self.demo)
 
     def banner(self) -> str:
@@ -218,7 +223,7 @@ class Console(Renting, ChatLink):
             who = f"{clean_line(str(owner), 100)} owns this log" if owner else "opened with --read-only"
             return f"{who}; read-only here: no start, stop or resume"
         rented = self.glance.rented if self.glance else None
-        shout = f"NOT SAFE TO END, still billing: {rented.money.shout}" if rented and rented.money.shout else ""
+        shout = rented.money.shout if rented else ""
         problem = shout or self._problem or (self._follower.problem if self._follower else "")
         return clean_line(problem or (rented.trouble if rented else ""), 300)
 

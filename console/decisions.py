@@ -45,6 +45,11 @@ class Decisions(App[str]):
         """How the run in front is."""
         return self.glance.detail.state if self.glance and self.glance.detail else None
 
+    @property
+    def followed(self) -> bool:
+        """Whether the run in front was started by others and is only followed."""
+        return bool(self.glance and self.glance.detail and self.glance.detail.run.attached)
+
     def in_background(self, work: Callable[[], Message | None]) -> None:
         """Run `work` in a daemon thread and post what it returns; what it refuses becomes ActionRefused."""
 
@@ -97,30 +102,37 @@ class Decisions(App[str]):
         elif state.word in RESUMABLE:
             self._resume(state.run)
         else:
-            self.notify("This run is at work. x stops it; leaving does not.", markup=False)
+            told = "This run is not ours, so it cannot be started or resumed here; x ends the following." \
+                if self.followed else "This run is at work. x stops it; leaving does not."
+            self.notify(told, markup=False)
 
     def _resume(self, run: str) -> None:
+        followed = self.followed
+
         def resume() -> Message:
             attempt = self.workspace.operator.resume(run)
-            return ActionDone(f"Resumed from the newest complete checkpoint, attempt {attempt}.", run)
+            told = "Following again. The run itself is not ours: it cannot be resumed from here." if followed else \
+                f"Resumed from the newest complete checkpoint, attempt {attempt}."
+            return ActionDone(told, run)
 
         self.in_background(resume)
 
     def action_stop_run(self) -> None:
         """Ask, then let the run finish its step, save and end."""
-        from console.screens.sheets import stop_sheet
+        from console.screens.sheets import stop_sheet, unfollow_sheet
 
-        state = self.state
+        state, followed = self.state, self.followed
         if state is None or not state.alive:
             self.notify("Nothing is running.", markup=False)
             return
 
         def stop() -> Message:
             self.workspace.operator.stop(state.run)
-            return ActionDone("Stopping: the step is finished and saved first.", state.run)
+            told = "Not followed any more." if followed else "Stopping: the step is finished and saved first."
+            return ActionDone(told, state.run)
 
-        self.push_screen(stop_sheet(state.run, state.stage or str(state.word)),
-                         lambda yes: self.in_background(stop) if yes else None)
+        sheet = unfollow_sheet(state.run) if followed else stop_sheet(state.run, state.stage or str(state.word))
+        self.push_screen(sheet, lambda yes: self.in_background(stop) if yes else None)
 
     def action_choose_run(self) -> None:
         """Choose which run is in front."""

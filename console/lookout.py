@@ -20,7 +20,7 @@ from console.machines.mirror import folder_of
 from console.machines.targets import LOCAL
 from console.paths import Home
 from console.rental.book import RentalBook
-from console.rental.rental import WORDS, Phase, sentence
+from console.rental.rental import WORDS, Phase, hold_sentence, sentence
 from console.runlog.queries import Queries, Run
 from console.runstate import RunState, Word
 from engine.rundir import RunDir, base_dir, runs_dir, valid_run_id
@@ -99,6 +99,10 @@ class Lookout:
             return replace(state, word=Word.QUEUED, text=sentence(rental, now), next="")
         if rental.phase in (Phase.WAITING, Phase.PREPARING, Phase.STARTING):
             return replace(state, word=Word.STARTING, text=sentence(rental, now), next="")
+        if rental.phase is Phase.HELD:
+            return replace(state, next=f"s resumes it; {hold_sentence(rental, now)}")
+        if rental.phase in (Phase.SAVING, Phase.COPYING, Phase.PROVING, Phase.ENDING) and not state.alive:
+            return replace(state, next="its machine is being given back")
         if rental.phase is Phase.NEVER:
             return replace(state, word=Word.FAILED, text=f"FAILED: {sentence(rental, now)}", next="s starts it anew")
         if rental.phase is Phase.GONE and state.last_sign is None:
@@ -129,7 +133,9 @@ class Lookout:
         number = max(number, found.attempt or 0, intent.attempt if intent else 0, 1)
         stage = run.last_stage if run else None
         reason = silent if word is Word.STALE else self._reason(run_id, run, word, intent)
-        text, hint = runstate.explain(word, code, stage, sign, reason, number, now)
+        followed = run is not None and run.attached is not None
+        text, hint = runstate.explain_followed(word, sign, reason, now) if followed else \
+            runstate.explain(word, code, stage, sign, reason, number, now)
         if found.stopping and word in runstate.ALIVE:
             text += "; it was asked to stop"
         return RunState(run_id, word, number, code, stage, sign, text, hint)

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 from textual.message import Message
 
 if TYPE_CHECKING:
+    from console.attaching import Sight
     from console.glance import Drawn, Glance
     from console.keeping.shelf import Shelf
     from console.keeping.transfers import Board, Ended
     from console.plan import Plan
     from console.rental.quote import Quote
     from console.rental.rental import Rental
+    from console.screens.attach_sheet import Wish
     from engine.catalog import ModelInfo
 
 
@@ -94,6 +96,23 @@ class KeyShown(Message, bubble=False):
 
     address: str
     fingerprint: str
+
+
+@dataclass
+class Sighted(Message, bubble=False):
+    """What is at the path that was typed into the attach sheet."""
+
+    wish: Wish
+    sight: Sight
+
+
+@dataclass
+class SightFailed(Message, bubble=False):
+    """Nothing can be followed there: why, and what to do next."""
+
+    wish: Wish
+    text: str
+    next: str = ""
 
 
 @dataclass

@@ -126,6 +126,22 @@ def explain(word: Word, exit_code: int | None, stage: str | None, last_sign: flo
     }[word]
 
 
+def explain_followed(word: Word, last_sign: float | None, reason: str | None, now: float) -> tuple[str, str]:
+    """The same for a run that others started: its job here only follows, and nothing done here touches that run."""
+    ago = f"{_ago(now - last_sign)} ago" if last_sign else "never"
+    because = f": {reason}" if reason else ""
+    again = "s follows on from there (llmconsole run resume)"
+    return {
+        Word.RUNNING: (f"Following; its log's newest line came {ago}", ""),
+        Word.SILENT: (f"SILENT: its log has not grown since {ago}; it has ended, hangs, or prints elsewhere",
+                      "x ends the following (llmconsole run stop)"),
+        Word.STOPPED: ("Stopped: it is not followed any more; the run itself was not touched", again),
+        Word.FAILED: (f"FAILED to follow{because}", again),
+        Word.LOST: (f"LOST: the following ended without a word; last sign of life {ago}; the run itself was not "
+                    "touched", again),
+    }.get(word, ("Following begins", ""))
+
+
 def describe_exit(code: int | None) -> str:
     if code is None:
         return ""

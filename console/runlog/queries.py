@@ -39,6 +39,7 @@ class Run:
     last_stage: str | None  # the stage id that is running, or that ran last
     stages_done: int
     stages_total: int
+    attached: str | None  # the machine of a run that others started and that is only followed; None for our own
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,7 @@ _RUN = """
 SELECT runs.id, target, path, recipe, runs.title, created, software, runs.attempt, reported, runs.started, runs.ended,
        runs.exit_code, runs.reason, last_event, last_stage,
        (SELECT count(*) FROM stages WHERE run = runs.key AND state IN ('finished', 'skipped')),
-       (SELECT count(*) FROM stages WHERE run = runs.key)
+       (SELECT count(*) FROM stages WHERE run = runs.key), json_extract(description, '$.attached.target')
 FROM runs
 """
 _STAGE = """

@@ -100,6 +100,8 @@ class HomeScreen(ConsoleScreen):
             Option(_start_row(run.recipe, glance.rented.target or run.target), id="start"),
             Option(_row("Chat with a model", "5", _CHAT if glance.runs else _NO_CHAT), id="chat"),
             Option(_row("Use another machine", "t", self._elsewhere()), id="target"),
+            Option(_row("Follow a run that others started", "A", "nanochat's own, from its log, on any machine"),
+                   id="attach"),
         ]
         options.insert(1, Option("", disabled=True, id="gap-1"))
         if glance.runs:
@@ -122,6 +124,8 @@ class HomeScreen(ConsoleScreen):
             self.app.switch_mode("chat")
         elif chosen == "target":
             self.console_app.action_choose_target()
+        elif chosen == "attach":
+            self.console_app.action_attach()
         elif chosen.startswith("run:"):
             self.console_app.show_run(chosen[4:])
 
@@ -147,6 +151,7 @@ def _run_row(row: RunRow, now: float) -> Content:
     run = row.run
     took = clock((run.ended or now) - run.started) if run.started and row.word in ("running", "finished") else ""
     facts = f"{run.stages_done:>3}/{run.stages_total}{took:>8}  {ago(run.created, now)}"
+    facts += "  not ours" if run.attached else ""
     return Content.assemble((f"  {glyph} {row.word:<9}", colour), f"{clean_line(run.id, 28):<26}",
                             (facts, "$foreground-muted"))
 

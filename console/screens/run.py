@@ -139,7 +139,7 @@ class RunScreen(ConsoleScreen):
         card = self.query_one("#card", TextPane)
         finished = str(detail.state.word) == "finished"
         card.display = finished or bool(scores(detail.evals))
-        self.query_one("#machine").display = not finished
+        self.query_one("#machine").display = not finished and not detail.run.attached
         self.query_one("#run-body").set_class(finished, "-finished")
         if card.display:
             card.show("report card", headline(scores(detail.evals)), (len(detail.evals), finished),
@@ -149,7 +149,7 @@ class RunScreen(ConsoleScreen):
         self.query_one("#machine", TextPane).show("machine", hint, system.t if system else None,
                                                   lambda width: machine_lines(system.data if system else {}, width))
         key = detail.checkpoints, int(time.time() / 20)  # the ages grow
-        self.query_one("#saves", TextPane).show("checkpoints", f"{len(detail.checkpoints)} here", key,
+        self.query_one("#saves", TextPane).show("checkpoints", _count(detail), key,
                                                 lambda width: checkpoint_lines(detail, width))
 
     def _show_rented(self, rented: Rented) -> None:
@@ -299,6 +299,10 @@ class RunScreen(ConsoleScreen):
             self.minimize()
         elif self.focused is not None:
             self.maximize(self.focused, container=False)
+
+
+def _count(detail: RunDetail) -> str:
+    return f"{len(detail.checkpoints)} {'there' if detail.run.attached else 'here'}"
 
 
 def _after(value: T, choices: Sequence[T]) -> T:

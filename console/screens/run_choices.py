@@ -22,6 +22,7 @@ def run_choices(rows: Sequence[RunRow]) -> list[Choice]:
 
 def _line(row: RunRow, now: float) -> Content:
     glyph, colour = RUN.get(row.word, RUN["idle"])
-    facts = f"{row.run.stages_done}/{row.run.stages_total} stages  {ago(row.run.created, now)}"
+    facts = f"{row.run.stages_done}/{row.run.stages_total} stages  {ago(row.run.created, now)}" + (
+        "  not ours" if row.run.attached else "")
     return Content.assemble((f"{glyph} {row.word:<9}", colour), f" {clean_line(row.run.id, 44):<45}",
                             (facts, "$foreground-muted"))

@@ -16,6 +16,13 @@ from console.widgets.states import LEVEL, RUN, run_state
 
 def state_line(detail: RunDetail, machine: str) -> Content:
     """One row: what happened, since when, and the next key; while all is well, the newest alert or the machine."""
+    line = _state_words(detail, machine)
+    if not detail.run.attached:
+        return line
+    return Content.assemble(" ", ("attached (not ours)", "bold $text-accent"), line)
+
+
+def _state_words(detail: RunDetail, machine: str) -> Content:
     state, word = detail.state, str(detail.state.word)
     if word not in ("running", "starting", "finished", "queued"):
         return Content.assemble(" ", *_sentence(word, state.text), *_next(state.next))

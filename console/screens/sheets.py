@@ -115,6 +115,19 @@ def stop_sheet(run: str, stage: str) -> Sheet:
     return Sheet("Stop this run?", lines, "Stop after this step", "Keep running", danger=True)
 
 
+def unfollow_sheet(run: str) -> Sheet:
+    """A run that others started cannot be stopped from here; following it can."""
+    lines = [
+        _fact("run", clean_line(run, 80)),
+        Content(""),
+        Content("Others started this run: it cannot be stopped from here, and it goes on."),
+        Content("Only the following ends. What was read stays; s follows on from there later."),
+        Content(""),
+        Content.assemble(("same as  ", "$foreground-muted"), f"llmconsole run stop {clean_line(run, 80)}"),
+    ]
+    return Sheet("Stop following this run?", lines, "Stop following", "Follow on")
+
+
 def notice_sheet(title: str, text: str, detail: Sequence[str] = ()) -> Sheet:
     """Something to read: cause, consequence, last log lines."""
     lines = [Content(clean_line(text, 2000))]

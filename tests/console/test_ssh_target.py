@@ -81,11 +81,15 @@ def test_a_run_there_is_followed_and_read_here(far_workspace: Workspace, far: Ta
 
 def test_a_run_of_others_there_is_followed_and_nothing_is_written(far: Target, far_box: Any, wait_until: Wait
                                                                   ) -> None:
-    from console.attaching import attach
+    from console.attaching import attach, complete, look_at
 
     log = far_box.home / "speedrun.log"
-    log.write_text("Vocab size: 10\n" + "".join(f"step {n:05d}/00200 (1.00%) | loss: 2.5\n" for n in range(200)))
+    log.write_text("num_layers: 10\n" + "".join(f"step {n:05d}/00200 (1.00%) | loss: 2.5\n" for n in range(200)))
     with Workspace.open() as workspace:
+        found = look_at(workspace, "box", "~/speedrun.log")
+        assert str(found) == "found: 201 lines, classic nanochat, Base at step 199 of 200"
+        assert look_at(workspace, "box", str(far_box.home)).logs == ("speedrun.log",)
+        assert complete(workspace, "box", "~/speed") == "~/speedrun.log"
         run = attach(workspace, "box", "~/speedrun.log")
         try:
             wait_until(lambda: workspace.ingest() >= 0 and
