@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from remote.host import Completed, Host
 
 RUNNER = Path(__file__).with_name("job_runner.py")
 AFTER_KILL = 10.0   # seconds that the machine gets to end a command it was told to kill
+_LAUNCH_TRIES = 3
 _POLL = 0.2         # seconds between two looks while waiting for an end
 
 
@@ -46,7 +48,7 @@ def launch(host: Host, job_dir: str, attempt: int, argv: Sequence[str], env: Map
     machine's environment and is not written down. Raises OtherAttemptExists, RunnerFailed, and what the host raises.
     """
     request = json.dumps({"argv": list(argv), "env": dict(env or {}), "cwd": cwd}).encode()
-    found = _ask(host, ["launch", job_dir, str(attempt)], request)
+    found = _launched(host, ["launch", job_dir, str(attempt)], request)
     if found.state == "absent":
         raise RunnerFailed(f"attempt {attempt} could not be started; {job_dir}/output.{attempt}.log may say why")
     if found.attempt != attempt:
@@ -75,6 +77,16 @@ def stop(host: Host, job_dir: str, grace_s: float) -> JobState:
         time.sleep(_POLL)
         found = state(host, job_dir)
     return found
+
+
+def _launched(host: Host, words: Sequence[str], request: bytes) -> JobState:
+    """Ask again where the launcher itself was killed: what it had begun is found, what it had not is begun now."""
+    for _ in range(_LAUNCH_TRIES - 1):
+        with suppress(RunnerFailed):
+            found = _ask(host, words, request)
+            if found.state != "absent":
+                return found
+    return _ask(host, words, request)
 
 
 def _ask(host: Host, argv: Sequence[str], stdin: bytes = b"") -> JobState:

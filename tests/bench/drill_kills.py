@@ -1,0 +1,491 @@
+"""kill -9 at every call that changes something, of every process of a run's life; then the next start must heal it.
+
+    python tests/bench/drill_kills.py [SCENARIO ...] [--points N] [--jobs 2]
+
+Scenarios: console (plan, start, follow, stop, resume to the end: console, launcher, keeper, command), follower,
+launcher, stop, supervisor (the real pipeline with three small stages), evening (a rented life against the double of
+the provider; slow, only by name). `--points` spreads so many over all that there are. One line per process: how many
+points, how many of them were killed, and what went wrong; the exit code is 1 when anything did.
+
+After each kill: every row of the run log once and as in the event file, and equal to the rows of a life that nobody
+killed where the life is the same; each attempt of each stage begun at most once; every state file whole.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import shutil
+import sqlite3
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, ClassVar
+
+sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parent)]
+sys.dont_write_bytecode = True
+os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+
+import kill_points  # noqa: E402
+from kill_points import Trace  # noqa: E402
+
+from console.runlog import ingest  # noqa: E402
+from console.runlog.db import open_reader  # noqa: E402
+from console.runstate import RESUMABLE, Word  # noqa: E402
+from console.workspace import Workspace  # noqa: E402
+from engine import rundir  # noqa: E402
+from engine.pipeline import Supervisor  # noqa: E402
+from engine.rundir import RunDir  # noqa: E402
+from remote import job, job_runner  # noqa: E402
+from remote.local import LocalHost  # noqa: E402
+
+ROOT = Path(__file__).parents[2]
+STAGES = ("01-tok_train", "02-base_train", "03-report")
+
+# What a supervisor does as far as a console can see; its times are its step numbers, so that rows can be compared.
+STAND_IN = """
+import json, os, signal, sys, time
+run, attempt = sys.argv[1], int(os.environ["LLMCONSOLE_ATTEMPT"])
+with open(run + "/starts", "a") as f:
+    f.write(f"{attempt}\\n")
+path = run + "/events.jsonl"
+if os.path.exists(path):
+    data = open(path, "rb").read()
+    os.truncate(path, data.rfind(b"\\n") + 1)
+seq = sum(1 for _ in open(path)) if os.path.exists(path) else 0
+def emit(kind, data, stage="01-base_train", step=None):
+    global seq
+    seq += 1
+    row = dict(v=1, seq=seq, t=100.0 * attempt + seq, mono=0, run="only", attempt=attempt, stage=stage, kind=kind,
+               step=step, data=data)
+    f = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    os.write(f, json.dumps(row).encode() + b"\\n")
+    os.close(f)
+def leave(state, code):
+    emit("stage", dict(state=state, exit_code=code))
+    emit("run", dict(state=state, exit_code=code), None)
+    sys.exit(code)
+signal.signal(signal.SIGTERM, lambda *_: leave("stopped", 75))
+emit("run", dict(state="started"), None)
+emit("stage", dict(state="started", index=1, title="T"))
+for step in range(5):
+    emit("metric", dict(loss=2.0 - step / 10 + attempt, lrm=1.0), step=step)
+if attempt == 1:
+    open(run + "/waits", "w").close()
+    time.sleep(20)
+leave("finished", 0)
+"""
+# One stage of the real supervisor.
+STAGE = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+sys.dont_write_bytecode = True
+from pathlib import Path
+from engine.events import EventWriter
+run, stage, attempt = Path(sys.argv[2]), sys.argv[3], os.environ["LLMCONSOLE_ATTEMPT"]
+def note(word):
+    with open(run / "starts", "a") as f:
+        f.write(f"{stage} {attempt} {word}\\n")
+note("begin")
+writer = EventWriter(run / "events.jsonl", run=run.name, attempt=int(attempt), stage=stage)
+for step in range(4):
+    writer.metric(step, loss=1.0 + step)
+note("end")
+"""
+
+
+class Scenario:
+    """One life in a folder of its own: `work` is what is killed, `heal` the next start, which returns what to compare.
+
+    `roles` name the processes in the order in which they are made; later ones are not killed.
+    """
+
+    roles: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        os.environ.update(LLMCONSOLE_HOME=str(folder / "home"), NANOCHAT_BASE_DIR=str(folder / "base"))
+        os.environ.pop("LLMCONSOLE_ATTEMPT", None)
+        self.run = RunDir(folder / "base" / "runs" / "only")
+
+    def work(self) -> None:
+        raise NotImplementedError
+
+    def heal(self, killed: str) -> Any:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Let nothing be alive afterwards."""
+        if self.run.job.exists():
+            job.stop(LocalHost(), str(self.run.job), 0)
+
+
+class Console(Scenario):
+    """A person starts a run, watches it, stops it, resumes it and waits for its end; all of it again after a kill."""
+
+    roles = ("console", "probe", "launcher", "fork of the launcher", "keeper", "command")
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        recipes = folder / "home" / "recipes"
+        recipes.mkdir(parents=True)
+        (recipes / "short.toml").write_text('title = "T"\ndisk_gb = 0.001\n[minutes]\ncpu = 1\n[[stage]]\n'
+                                            'stage = "base_train"\ndepth = 4\n')
+        (folder / "stand_in.py").write_text(STAND_IN)
+
+    def _open(self) -> Workspace:
+        script = str(self.folder / "stand_in.py")
+        return Workspace.open(patience=2, pipeline=lambda python, run: [sys.executable, "-I", "-S", script, run])
+
+    def work(self) -> None:
+        with self._open() as workspace:
+            self._evening(workspace)
+
+    def _evening(self, workspace: Workspace) -> None:
+        operator, until = workspace.operator, time.monotonic() + 20
+        waits = self.run.path / "waits"
+        if not self._is_known(workspace):
+            operator.start(operator.plan("short", run_id="only"))
+        while time.monotonic() < until:
+            workspace.ingest()
+            run = workspace.queries.run("only")
+            quiet = time.monotonic() > until - 19.5  # half a second without an end: ask the machine
+            if run is not None and run.attempt == 1 and run.reported == "started" and waits.exists():
+                waits.unlink()
+                workspace.ingest()
+                operator.stop("only")
+            elif (run is not None and run.reported in ("finished", "stopped", "failed")) or quiet:
+                word = operator.state("only", tail=False, fresh=True).word
+                if word is Word.FINISHED:
+                    return
+                if word in RESUMABLE:
+                    operator.resume("only")
+                elif word in (Word.RUNNING, Word.STALE) and not waits.exists() and run and run.attempt == 1:
+                    operator.stop("only")  # the one who had removed the mark was killed before it stopped the run
+            time.sleep(0.01)
+
+    def _is_known(self, workspace: Workspace) -> bool:
+        return bool(workspace.operator.ledger.intents("only"))
+
+    def heal(self, killed: str) -> Any:
+        with self._open() as workspace:
+            assert not [text for text in workspace.notices if "damaged" in text or "Could not" in text], \
+                workspace.notices
+            self._evening(workspace)
+            state = workspace.operator.state("only", fresh=True)
+            assert state.word is Word.FINISHED, state
+            workspace.ingest()
+            assert workspace.operator.ledger.pending() == []
+            launches = [intent for intent in workspace.operator.ledger.intents("only")
+                        if intent.action in ("start", "resume")]
+        starts = (self.run.path / "starts").read_text().split()
+        assert len(set(starts)) == len(starts), f"an attempt began twice: {starts}"
+        assert len(starts) <= len(launches), (starts, launches)
+        with self._open() as again:
+            assert again.notices == [], again.notices
+        rows = rows_as_in_the_file(self.folder / "home", self.run)
+        state_files(self.folder)
+        litter = {path.name for path in (self.folder / "home").iterdir()} - {
+            "recipes", "runlog.db", "ledger.db", "writer.lock", "targets.json"}
+        assert not {name for name in litter if not name.endswith(("-wal", "-shm", ".bak"))}, litter
+        return rows if starts == ["1", "2"] and killed not in ("keeper", "command") else None
+
+
+class Following(Scenario):
+    """The follower's thread reads a file of events in small transactions while the console is open."""
+
+    roles = ("follower",)
+    TEXT: ClassVar[bytes] = b""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        about = {"v": 1, "run": "only", "recipe": "tiny", "title": "T", "created": 1.0,
+                 "stages": [{"id": "01-base_train", "stage": "base_train", "title": "B", "args": {"depth": 4}}]}
+        rundir.create(folder / "base", "only", about)
+        self.run.events.write_bytes(_events(60) + b'{"v":1,"seq":10')
+
+    def work(self) -> None:
+        ingest.BATCH_ROWS = 12
+        with Workspace.open(patience=2) as workspace:
+            follower = workspace.follow()
+            size, until = len(_events(60)), time.monotonic() + 20
+            while time.monotonic() < until and not follower.problem:
+                with suppress(sqlite3.Error):
+                    row = workspace.queries.connection().execute("SELECT offset FROM sources").fetchone()
+                    if row and row[0] == size:
+                        return
+                time.sleep(0.01)
+
+    def heal(self, killed: str) -> Any:
+        self.run.events.write_bytes(self.run.events.read_bytes()[:-len(b'{"v":1,"seq":10')] + _events(70, 60))
+        with Workspace.open(patience=2) as workspace:
+            assert workspace.notices == [], workspace.notices
+            workspace.ingest()
+        state_files(self.folder)
+        return rows_as_in_the_file(self.folder / "home", self.run)
+
+
+class Launching(Scenario):
+    """A launch of a job, asked of the runner itself; the command says that it began, and goes on a little."""
+
+    roles = ("launcher", "fork of the launcher", "keeper", "command")
+    COMMAND: ClassVar[list[str]] = ["sh", "-c", "echo $LLMCONSOLE_ATTEMPT >> ../starts; echo out; sleep 0.02"]
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.run.job.mkdir(parents=True)
+
+    def work(self) -> None:
+        job_runner.launch(self.run.job, 1, self._request(1))
+
+    def _request(self, attempt: int) -> dict[str, Any]:
+        return {"argv": self.COMMAND, "env": {"LLMCONSOLE_ATTEMPT": str(attempt)}}
+
+    def _again(self, attempt: int) -> job.JobState:
+        host, folder = LocalHost(), str(self.run.job)
+        job.launch(host, folder, attempt, self.COMMAND, {"LLMCONSOLE_ATTEMPT": str(attempt)})
+        until = time.monotonic() + 20
+        while (found := job.state(host, folder)).state == "running":
+            assert time.monotonic() < until, found
+            time.sleep(0.01)
+        return found
+
+    def heal(self, killed: str) -> Any:
+        first = self._again(1)
+        assert first.state in ("exited", "lost"), first
+        began = self._starts().count("1")
+        assert began == 1 if first.code == 0 else began <= 1, (began, first)
+        if killed in ("launcher", "fork of the launcher", ""):
+            assert (first.state, first.code, began) == ("exited", 0, 1), (first, began)
+        second = self._again(2)
+        assert (second.state, second.code, self._starts().count("2")) == ("exited", 0, 1), second
+        state_files(self.folder)
+        assert not list(self.run.job.glob(".*")), list(self.run.job.glob(".*"))
+
+    def _starts(self) -> list[str]:
+        path = self.run.path / "starts"
+        return path.read_text().split() if path.exists() else []
+
+
+class Stopping(Launching):
+    """A command that does not listen is launched and stopped with a short grace; then it is not there any more."""
+
+    COMMAND: ClassVar[list[str]] = ["sh", "-c", "trap '' TERM; echo $LLMCONSOLE_ATTEMPT >> ../starts; sleep 30 & "
+                                    "sleep 30"]
+
+    def work(self) -> None:
+        super().work()
+        until = time.monotonic() + 5
+        while not self._starts() and self._runs() and time.monotonic() < until:
+            time.sleep(0.005)
+        job_runner.stop(self.run.job, 0.05)
+        while self._runs() and time.monotonic() < until:
+            time.sleep(0.01)
+
+    def _runs(self) -> bool:
+        return bool(job_runner.state(self.run.job)["state"] == "running")
+
+    def heal(self, killed: str) -> Any:
+        host, folder = LocalHost(), str(self.run.job)
+        job.launch(host, folder, 1, self.COMMAND, {"LLMCONSOLE_ATTEMPT": "1"})
+        ended = job.stop(host, folder, 0.05)
+        assert ended.state in ("exited", "lost"), ended
+        assert self._starts().count("1") <= 1, self._starts()
+        state_files(self.folder)
+
+
+class Supervising(Scenario):
+    """The real supervisor with three stages; killed, it is started again as the launcher would, as the next attempt."""
+
+    roles = ("supervisor", "stage 1", "stage 2", "stage 3")
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        rows = [{"id": name, "stage": name[3:], "title": name, "args": {}} for name in STAGES]
+        rundir.create(folder / "base", "only", {"v": 1, "run": "only", "recipe": "r", "title": "T", "created": 1.0,
+                                                "stages": rows})
+        (folder / "stage.py").write_text(STAGE)
+
+    def work(self) -> None:
+        def build(step: Any) -> list[str]:
+            return [sys.executable, "-I", "-S", str(self.folder / "stage.py"), str(ROOT), str(self.run.path), step.id]
+
+        os._exit(Supervisor(self.run, build, sample_every=1e6).run())
+
+    def heal(self, killed: str) -> Any:
+        done = {name for name in STAGES if self.run.done_mark(name).exists()}
+        before = self._notes()
+        code = kill_points.run(self.work).code if done != set(STAGES) or killed == "supervisor" else 0
+        assert code == 0, f"the second attempt ended with {code}"
+        notes = self._notes()
+        begun = Counter(note for note in notes if note.endswith("begin"))
+        assert all(count == 1 for count in begun.values()), begun
+        again = {note.split()[0] for note in notes[len(before):]}
+        assert not again & done, f"finished stages were run again: {again & done}"
+        assert all(self.run.done_mark(name).exists() for name in STAGES)
+        seqs = [json.loads(line)["seq"] for line in self.run.events.read_bytes().splitlines()]
+        assert seqs == list(range(1, len(seqs) + 1)), "the events' numbers have a gap"
+        with Workspace.open(patience=2) as workspace:
+            workspace.ingest()
+            run = workspace.queries.run("only")
+            assert run is not None and run.reported == "finished" and run.stages_done == 3, run
+        rows_as_in_the_file(self.folder / "home", self.run)
+        state_files(self.folder)
+
+    def _notes(self) -> list[str]:
+        path = self.run.path / "starts"
+        return path.read_text().splitlines() if path.exists() else []
+
+
+SCENARIOS: dict[str, type[Scenario]] = {
+    "console": Console, "follower": Following, "launcher": Launching, "stop": Stopping, "supervisor": Supervising}
+
+
+def _events(last: int, first: int = 0) -> bytes:
+    """Lines as a stage writes them, with times that are their numbers; after `first` the rest of a torn one."""
+    rows = []
+    for number in range(first, last):
+        kind, data = ("metric", {"loss": 4 - number / 100, "lrm": 1.0}) if number % 5 else (
+            "eval", {"val_bpb": 1 - number / 1000})
+        rows.append(json.dumps({"v": 1, "seq": number, "t": float(number), "mono": 0.0, "run": "only", "attempt": 1,
+                                "stage": "01-base_train", "kind": kind, "step": number, "data": data}) + "\n")
+    return "".join(rows).encode()
+
+
+def rows_as_in_the_file(home: Path, run: RunDir) -> Any:
+    """Every row of the run log that a file of events leads to, compared with the file itself, read by other code."""
+    reader = open_reader(home / "runlog.db")
+    try:
+        points = sorted(reader.execute("SELECT stage, name, attempt, step, t, value FROM metrics").fetchall())
+        events = sorted(map(str, reader.execute("SELECT attempt, t, kind, stage, step, data FROM events").fetchall()))
+        offset = reader.execute("SELECT offset, damaged_lines FROM sources").fetchone()
+        tables = {name: reader.execute(f"SELECT * FROM {name}").fetchall() for name in ("series", "stages")}
+    finally:
+        reader.close()
+    data = run.events.read_bytes()
+    told = [json.loads(line) for line in data.splitlines()]
+    numbers = sorted((row["stage"] or "", name, row["attempt"], row["step"], row["t"], float(value)) for row in told
+                     if row["kind"] in ("metric", "eval", "system") for name, value in row["data"].items()
+                     if isinstance(value, (int, float)) and not isinstance(value, bool))
+    assert points == numbers, f"{len(points)} points in the run log, {len(numbers)} in the file"
+    others = [row for row in told if row["kind"] != "metric" and row["data"].get("state") != "progress"]
+    assert len(events) == len(others), f"{len(events)} events in the run log, {len(others)} in the file"
+    assert offset == (len(data), 0), (offset, len(data))
+    return [points, events, tables]
+
+
+def state_files(folder: Path) -> None:
+    """Every file that something is read from again is whole."""
+    for path in folder.rglob("*.json"):
+        json.loads(path.read_bytes())
+    for path in folder.glob("home/*.db"):
+        reader = sqlite3.connect(path)
+        found = reader.execute("PRAGMA integrity_check").fetchone()
+        reader.close()
+        assert found == ("ok",), (path, found)
+
+
+# Driving.
+
+
+def fresh(name: str, where: Path) -> Scenario:
+    return SCENARIOS[name](Path(tempfile.mkdtemp(prefix=f"{name}-", dir=where)))
+
+
+def unkilled(name: str, where: Path) -> tuple[Trace, Any]:
+    """The calls of a life that nobody kills, and what is there at its end."""
+    life = fresh(name, where)
+    trace = kill_points.run(life.work)
+    rows = life.heal("")
+    life.close()
+    shutil.rmtree(life.folder)
+    trace.calls = trace.calls[:len(life.roles)]
+    return trace, rows
+
+
+def kill(name: str, where: Path, at: tuple[int, int], expected: Any) -> tuple[str, str]:
+    """One life killed at one point and healed: ("killed" | "not reached" | "WRONG", what was wrong)."""
+    life, wrong, trace = fresh(name, where), "", Trace()
+    try:
+        trace = kill_points.run(life.work, at)
+        rows = life.heal(life.roles[at[0]] if trace.killed else "")
+        if rows is not None and rows != expected:
+            wrong = f"other rows than without the kill: {_difference(rows, expected)}"
+    except Exception:  # noqa: BLE001 - whatever it is, it is a finding
+        wrong = traceback.format_exc()
+    finally:
+        life.close()
+    if not wrong:
+        shutil.rmtree(life.folder, ignore_errors=True)
+    return ("WRONG", f"{life.folder}\n{wrong}") if wrong else ("killed" if trace.killed else "not reached", "")
+
+
+def _difference(rows: Any, expected: Any) -> str:
+    pairs = [(a, b) for a, b in zip(map(str, rows), map(str, expected), strict=True) if a != b]
+    return str(pairs)[:500]
+
+
+def spread(points: list[tuple[int, int]], count: int) -> list[tuple[int, int]]:
+    """`count` of them at even distances, the first and the last among them."""
+    if count >= len(points):
+        return points
+    return [points[round(i * (len(points) - 1) / max(count - 1, 1))] for i in range(count)]
+
+
+Found = tuple[str, int, Counter[str], list[str]]
+
+
+def drill(name: str, where: Path, count: int = 1 << 30,
+          each: Callable[[Callable[..., Any], list[Any]], list[Any]] | None = None) -> list[Found]:
+    """(process, points that it has, outcomes, what went wrong) for each process of a scenario."""
+    trace, expected = unkilled(name, where)
+    chosen = spread(trace.points, count)
+    work = [(name, where, at, expected) for at in chosen]
+    outcomes = each(kill, work) if each else [kill(*words) for words in work]
+    found = []
+    for process, role in enumerate(SCENARIOS[name].roles):
+        mine = [(at, outcome) for at, outcome in zip(chosen, outcomes, strict=True) if at[0] == process]
+        wrong = [f"{name}/{role} at call {at[1]} ({trace.calls[process][at[1]]}): {text}"
+                 for at, (word, text) in mine if word == "WRONG"]
+        found.append((role, len(trace.calls[process]) if process < len(trace.calls) else 0,
+                      Counter(outcome[0] for _, outcome in mine), wrong))
+    return found
+
+
+def main() -> int:
+    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    words.add_argument("scenario", nargs="*", choices=[*SCENARIOS, []], default=[])
+    words.add_argument("--points", type=int, default=1 << 30)
+    words.add_argument("--jobs", type=int, default=2)
+    args = words.parse_args()
+    if not kill_points.allowed():
+        print("this machine does not let a process trace its children")
+        return 2
+    names, total, failed = args.scenario or list(SCENARIOS), Counter[str](), 0
+    where = Path(tempfile.mkdtemp(prefix="drill-kills-"))
+    with multiprocessing.Pool(args.jobs, maxtasksperchild=200) as pool:
+        for name in names:
+            begun = time.monotonic()
+            for role, points, outcomes, wrong in drill(
+                    name, where, args.points // len(names), lambda call, rows: pool.starmap(call, rows, chunksize=1)):
+                print(f"{name:<11}{role:<22}{points:4} points: {dict(outcomes)}", flush=True)
+                total += outcomes
+                failed += len(wrong)
+                for text in wrong[:5]:
+                    print(text, file=sys.stderr, flush=True)
+            print(f"{name:<11}{time.monotonic() - begun:.1f} s", flush=True)
+    print(f"in all: {dict(total)}, wrong: {failed}")
+    if not failed:
+        shutil.rmtree(where)
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
