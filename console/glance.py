@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from console.machines.mirror import folder_of
 from console.rental.book import Entry
+from console.rental.money import NOTHING_RENTED, Money
 from console.rental.rental import Rental
-from console.rental.rentals import NOTHING_RENTED, Money
 from console.runlog.queries import Checkpoint, Eval, Latest, Queries, Run, RunEvent, Stage, SystemFacts
 from console.runlog.series import Curve, Series
 from engine.rundir import RunDir

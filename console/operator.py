@@ -102,11 +102,12 @@ class Operator:
             self._carry_out(self.ledger.intend(plan.run, 1, START, plan.target, detail))
         return plan.run
 
-    def begin(self, run: str, target: str, path: str, description: dict[str, Any]) -> None:
-        """Launch a run that was decided elsewhere (a rented machine's), exactly once; repeating it changes nothing."""
+    def begin(self, run: str, attempt: int, target: str, path: str, description: dict[str, Any]) -> None:
+        """Launch an attempt that was decided elsewhere, by a rental's life, exactly once; repeating changes nothing."""
         self.require_writer()
+        action, detail = (START, {"description": description}) if attempt == 1 else (RESUME, {})
         with self._effects:
-            self._carry_out(self.ledger.intend(run, 1, START, target, {"path": path, "description": description}))
+            self._carry_out(self.ledger.intend(run, attempt, action, target, {"path": path, **detail}))
 
     def announce(self, run: str, target: str, path: str, description: dict[str, Any]) -> None:
         """Show a run that will be launched later."""
@@ -134,11 +135,9 @@ class Operator:
             if state.word not in runstate.RESUMABLE:
                 raise Conflict(f"{run_id} is {state.word}, so there is nothing to resume",
                                "" if state.alive else "start a new run instead")
-            rental = self.rentals.book.of_run(run_id)
-            if rental is not None and rental.settled:
-                kept = rental.detail.get("backup") or self._workspace.home.backups
-                raise Conflict(f"the machine of {run_id} was given back, so nothing can go on there",
-                               f"what was saved of it lies in {kept}; start a new run")
+            if (rental := self.rentals.book.of_run(run_id)) is not None:
+                self.rentals.resume(rental, state.attempt + 1)
+                return state.attempt + 1
             target, path = self.locate(run_id)
             intent = self.ledger.intend(run_id, state.attempt + 1, RESUME, target, {"path": path})
             self._carry_out(intent)

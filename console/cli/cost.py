@@ -69,7 +69,8 @@ def facts(rental: Rental, now: float) -> dict[str, Any]:
             "hours": round(rental.hours(now), 3), "usd": round(rental.spent(now), 2), "billed": rental.billed_usd,
             "usd_per_hour": rental.usd_per_hour, "budget_usd": rental.budget_usd, "budget_hours": rental.budget_hours,
             "share": round(rental.share(now), 4), "level": level(rental.share(now)), "created": rental.created,
-            "ended": rental.ended, "reason": rental.reason, "note": rental.note}
+            "ended": rental.ended, "reason": rental.reason, "note": rental.note, "deadline": rental.deadline,
+            "timer_pending": rental.timer_pending, "hold_left_s": round(rental.hold_left(now)), "proof": rental.proof}
 
 
 def _by_day(everyone: list[Rental], now: float) -> dict[str, float]:
@@ -95,14 +96,23 @@ def _print(rows: list[dict[str, Any]], total: float, running: list[dict[str, Any
 @click.argument("name")
 @click.option("--budget", type=float, help="At most so many US dollars in all.")
 @click.option("--hours", type=float, help="At most so many hours in all.")
+@click.option("--dry-run", is_flag=True, help="Say when it would end, and change nothing.")
+@json_option
 @click.pass_context
-def cost_limit(ctx: click.Context, name: str, budget: float | None, hours: float | None) -> int:
-    """Change what a living rental may cost. NAME is its run or target. The pod's own timer is moved with it."""
+def cost_limit(ctx: click.Context, name: str, budget: float | None, hours: float | None, dry_run: bool,
+               as_json: bool) -> int:
+    """Change what a living rental may cost. NAME is its run or target.
+
+    The pod's own timer is moved with it, as soon as the pod can be reached; until then the new one is shown as pending.
+    """
     if budget is None and hours is None:
         raise UsageProblem("say what the limit is", "--budget 150, --hours 6, or both")
     with fresh_workspace(ctx, patience=0.5) as workspace:
         rental = workspace.operator.rentals.find(name)
-        rental = workspace.operator.rentals.set_limit(rental.id, budget, hours)
-    note(f"{rental.run}: ${rental.budget_usd:.2f} and {rental.budget_hours:g} h; "
-         f"it ends itself at {when(rental.deadline)}")
+        rental = workspace.operator.rentals.set_limit(rental.id, budget, hours, dry_run=dry_run)
+    if as_json:
+        emit_json({**facts(rental, time.time()), "changed": not dry_run})
+    pending = f" (its own timer still says {when(rental.armed)})" if rental.timer_pending else ""
+    note(f"{'it would be ' if dry_run else ''}{rental.run}: ${rental.budget_usd:.2f} and {rental.budget_hours:g} h; it "
+         f"ends itself at {when(rental.deadline) if rental.deadline else 'a moment set when it is created'}{pending}")
     return Exit.OK

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from console.rental.rental import Rental
     from console.workspace import Workspace
 
-_WORKING = frozenset({Phase.WORKING, Phase.SAVING, Phase.COPYING, Phase.PROVING, Phase.KEPT, Phase.ENDING})
+_WORKING = frozenset({Phase.WORKING, Phase.HELD, Phase.SAVING, Phase.COPYING, Phase.PROVING, Phase.KEPT, Phase.ENDING})
 
 
 class _NoCapacity(ConsoleError):
@@ -27,13 +28,15 @@ class _NoCapacity(ConsoleError):
 
 
 def rent_and_start(workspace: Workspace, recipe: str, overrides: dict[str, str], run_id: str | None, *,
-                   budget: float | None, hours: float | None, gpus: str, wait_for_stock: bool, yes: bool,
-                   dry_run: bool, wait: bool, as_json: bool) -> int:
+                   budget: float | None, hours: float | None, gpus: str, wait_for_stock: bool, hold: float | None,
+                   yes: bool, dry_run: bool, wait: bool, as_json: bool) -> int:
     """`run start --target runpod`: quote, ask, rent, tell until the run is at work; with `wait`, until it is over."""
     rentals = workspace.operator.rentals
     if budget is None or hours is None:
         raise UsageProblem("renting needs a limit in dollars and in hours", "--budget 120 --hours 5")
-    quote = rentals.quote(recipe, overrides, run_id, budget_usd=budget, budget_hours=hours, gpus=gpus)
+    settings = rentals.settings if hold is None else replace(rentals.settings, hold_minutes=max(hold, 0.0))
+    quote = rentals.quote(recipe, overrides, run_id, budget_usd=budget, budget_hours=hours, gpus=gpus,
+                          settings=settings)
     print_quote(quote)
     if dry_run:
         _print_request(workspace, quote, as_json)
@@ -59,6 +62,9 @@ def print_quote(quote: Quote) -> None:
     hours = f"about {quote.hours:.1f} h" if quote.measured else "a time that nobody has measured"
     note(f"{quote.plan.title} on {quote.plan.target_title}: {hours}, about ${quote.usd:.2f}; never more than "
          f"${quote.budget_usd:.2f} or {quote.budget_hours:g} h, which ends it after {quote.limit_hours:.1f} h")
+    if quote.hold_usd:
+        note(f"a run that fails keeps its machine {quote.settings.hold_minutes:g} min more, for ${quote.hold_usd:.2f} "
+             "at most, so that you can look or resume it")
     balance = quote.account.balance_usd
     note(f"balance ${balance:.2f}" if balance is not None else f"balance unknown: {quote.account.note}")
     for warning in quote.plan.warnings:
@@ -136,6 +142,12 @@ def follow_end(workspace: Workspace, rental: Rental, as_json: bool) -> int:
                       "repair the copy's place and repeat, or lose it with --type-name")
     note(f"{rental.run}: nothing bills any more; ${rental.spent(now):.2f} in all")
     return Exit.OK
+
+
+def drive_resumed(workspace: Workspace, rental: Rental, wait: bool) -> None:
+    """Launch the attempt that was decided; with `wait` keep the life going until it is settled."""
+    workspace.operator.rentals.drive(rental.id, lambda now: not wait and now.phase in _WORKING, tell)
+    workspace.ingest()
 
 
 def drive_to_the_end(workspace: Workspace, rental: Rental, timeout: float | None) -> None:

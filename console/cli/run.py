@@ -37,14 +37,18 @@ def run() -> None:
 @click.option("--hours", type=float, help="Renting: at most so many hours.")
 @click.option("--gpus", default="", help="Renting: such as 8xH100.  [default: rent.gpus of the settings]")
 @click.option("--wait-for-stock", is_flag=True, help="Renting: ask again each minute while nothing is free.")
+@click.option("--hold", type=float, help="Renting: minutes that a failed run's machine is kept, to look or resume; 0: "
+                                         "not at all.  [default: rent.hold_minutes of the settings]")
 @json_option
 @click.pass_context
 def run_start(ctx: click.Context, recipe: str | None, target: str | None, overrides: tuple[str, ...],
               run_id: str | None, yes: bool, dry_run: bool, wait: bool, timeout: float | None, budget: float | None,
-              hours: float | None, gpus: str, wait_for_stock: bool, as_json: bool) -> int:
+              hours: float | None, gpus: str, wait_for_stock: bool, hold: float | None, as_json: bool) -> int:
     """Start a recipe. RECIPE is a name from `recipe list` or a .toml file; without it, the one that `s` starts.
 
-    With `--target runpod` a machine is rented for it, saved from, and given back at its end.
+    With `--target runpod` a machine is rented for it, saved from, and given back at its end. When the run fails it is
+    kept for --hold minutes first; interrupt a --wait then and use `run resume`, `target shell` or `target down`. With
+    --wait the exit code is 0 only when the run finished, else 1, once the machine was given back.
     """
     from console.machines.targets import RENTED
     from console.paths import Home, home
@@ -57,8 +61,8 @@ def run_start(ctx: click.Context, recipe: str | None, target: str | None, overri
             from console.cli.rent import rent_and_start
 
             return rent_and_start(workspace, recipe or settings.run.recipe, _pairs(overrides), run_id, budget=budget,
-                                  hours=hours, gpus=gpus, wait_for_stock=wait_for_stock, yes=yes, dry_run=dry_run,
-                                  wait=wait, as_json=as_json)
+                                  hours=hours, gpus=gpus, wait_for_stock=wait_for_stock, hold=hold, yes=yes,
+                                  dry_run=dry_run, wait=wait, as_json=as_json)
         plan = workspace.operator.plan(recipe or settings.run.recipe, where, _pairs(overrides), run_id)
         _print_plan(plan)
         if dry_run:
@@ -246,9 +250,17 @@ def run_stop(ctx: click.Context, run_id: str, now: bool, wait: bool, as_json: bo
 @json_option
 @click.pass_context
 def run_resume(ctx: click.Context, run_id: str, wait: bool, as_json: bool) -> int:
-    """Go on with a run that failed, was stopped or got lost: finished stages are kept, the rest continues."""
+    """Go on with a run that failed, was stopped or got lost: finished stages are kept, the rest continues.
+
+    A rented run goes on while its machine is held; with --wait it is driven to its end as by `run wait`.
+    """
     with fresh_workspace(ctx, patience=0.5) as workspace:
         attempt = workspace.operator.resume(run_id)
+        rental = workspace.operator.rentals.book.of_run(run_id)
+        if rental is not None:
+            from console.cli.rent import drive_resumed
+
+            drive_resumed(workspace, rental, wait)
     note(f"{run_id} goes on as attempt {attempt}")
     if wait:
         from console.cli.wait import wait_and_report

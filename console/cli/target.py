@@ -71,7 +71,8 @@ def _money(rental: Rental, now: float) -> dict[str, Any]:
     return {"id": rental.id, "run": rental.run, "pod": rental.pod, "name": rental.name, "phase": rental.phase,
             "note": rental.note, "usd_per_hour": rental.usd_per_hour, "spent_usd": round(rental.spent(now), 2),
             "hours": round(rental.hours(now), 3), "budget_usd": rental.budget_usd, "budget_hours": rental.budget_hours,
-            "deadline": rental.deadline}
+            "deadline": rental.deadline, "timer_pending": rental.timer_pending,
+            "hold_left_s": round(rental.hold_left(now)), "proof": rental.proof}
 
 
 @target.command("add")

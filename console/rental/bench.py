@@ -1,6 +1,6 @@
 """What is done on the machine behind a pod: log in, prepare, launch, watch, stop, copy, prove.
 
-The real `Bench` of `console.rental.steps`, over the same Host, jobs and safekeepers that every target uses. It decides
+The real `console.rental.machine.Bench`, over the same Host, jobs and safekeepers that every target uses. It decides
 nothing about money.
 """
 
@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from console import runstate
 from console.errors import ConsoleError, NotFound
 from console.lookout import job_dir
 from console.machines.hosts import route_to
@@ -19,6 +21,7 @@ from console.machines.mirror import Mirror
 from console.machines.targets import POD, Target, Targets, parse_address
 from console.rental.rental import Rental
 from console.rental.spec import API_VARIABLE
+from console.runstate import Word
 from remote import job
 from remote.errors import HostKeyChanged, HostUnreachable, RemoteError, RunnerFailed
 from remote.provider import Provider
@@ -32,7 +35,6 @@ if TYPE_CHECKING:
     from remote.ssh.known_hosts import KnownHosts
 
 STOP_GRACE_S = 600.0
-CLOCKS_AGREE_S = 120.0
 LARGE = 1 << 28  # bytes of a file whose progress is worth lines of its own
 
 
@@ -43,7 +45,27 @@ class PodBench:
                  tell: Callable[[Rental, str], None]) -> None:
         self._workspace, self._operator, self._provider, self._tell = workspace, operator, provider, tell
         self._targets = Targets(workspace.home.path)
-        self.stopping = threading.Event()
+        self._stops: dict[str, threading.Event] = {}
+        self._guard, self._closed = threading.Lock(), False
+
+    def interrupt(self, rental_id: str) -> None:
+        """Give up what is just going on there: something else was decided."""
+        with self._guard:
+            if (stop := self._stops.pop(rental_id, None)) is not None:
+                stop.set()
+
+    def close(self) -> None:
+        """Give up everything, now and from now on."""
+        self._closed = True
+        for rental_id in list(self._stops):
+            self.interrupt(rental_id)
+
+    def _stop(self, rental: Rental) -> threading.Event:
+        with self._guard:
+            stop = self._stops.setdefault(rental.id, threading.Event())
+            if self._closed:
+                stop.set()
+            return stop
 
     def reach(self, rental: Rental) -> None:
         from remote.runpod.pod_host import PodPin
@@ -55,7 +77,7 @@ class PodBench:
         pin = PodPin(self._provider, rental.pod, self._known_hosts())
         box = SshHost(target.name, route_to(target), pin)
         try:
-            box.connect(self.stopping)
+            box.connect(self._stop(rental))
         finally:
             box.close()
         if pin.taken_on_trust:
@@ -73,24 +95,13 @@ class PodBench:
         from console.machines.preparing import prepare
 
         target = self._targets.find(target_name(rental))
-        host = self._host(rental)
-        self._correct_timer(rental, host)
         try:
-            prepare(host, self._targets, target, lambda text: self._tell(rental, text), self.stopping,
-                    pretended_gpus=API_VARIABLE in os.environ)
+            prepare(self._host(rental), self._targets, target, lambda text: self._tell(rental, text),
+                    self._stop(rental), pretended_gpus=API_VARIABLE in os.environ)
         except ConsoleError as error:
             raise RunnerFailed(str(error)) from error
 
-    def _correct_timer(self, rental: Rental, host: SshHost) -> None:
-        """The pod's timer was armed by our clock; where that differs from the provider's, the provider's counts."""
-        if rental.started is None:
-            return
-        by_provider = rental.started + rental.limit_hours * 3600
-        if abs(by_provider - rental.deadline) > CLOCKS_AGREE_S:
-            self.extend(rental, by_provider)
-
     def extend(self, rental: Rental, deadline: float) -> None:
-        """Move the moment at which the pod ends itself. Raises RemoteError when it did not take it."""
         from remote.runpod.deadline import set_deadline
 
         try:
@@ -99,9 +110,9 @@ class PodBench:
             raise RunnerFailed(str(error)) from error
 
     def launch(self, rental: Rental) -> None:
+        described = {**rental.detail["description"], "usd_per_hour": rental.usd_per_hour}
         try:
-            self._operator.begin(rental.run, target_name(rental), self._path(rental),
-                                 dict(rental.detail["description"]))
+            self._operator.begin(rental.run, rental.attempt, target_name(rental), self._path(rental), described)
         except ConsoleError as error:
             if isinstance(error.__cause__, RemoteError) and not isinstance(error.__cause__, RunnerFailed):
                 raise error.__cause__ from error
@@ -113,6 +124,18 @@ class PodBench:
         except HostKeyChanged:  # a container that was started anew has new keys: they are checked against its log
             self.reach(rental)
             raise
+
+    def failure(self, rental: Rental) -> str:
+        found = job.state(self._host(rental), job_dir(self._path(rental)))
+        if found.state == "absent":
+            return "the run could not be started"
+        word, code = runstate.derive(runstate.Facts(
+            pending=False, job=found.state, exit_code=found.code if found.signal is None else -found.signal,
+            stopping=found.stopping, never_launched=None, reported=None, reported_exit=None, last_sign=None,
+            now=time.time()))
+        if word in (Word.FINISHED, Word.STOPPED):
+            return ""
+        return f"the run failed:{runstate.describe_exit(code)}" if word is Word.FAILED else "the run vanished"
 
     def stop(self, rental: Rental) -> None:
         job.request_stop(self._host(rental), job_dir(self._path(rental)), STOP_GRACE_S)
@@ -132,7 +155,8 @@ class PodBench:
                 said = line
                 self._tell(rental, line)
 
-        done = safekeeper_for(self._workspace, rental).back_up(host, f"{self._path(rental)}/base", told, self.stopping)
+        done = safekeeper_for(self._workspace, rental).back_up(host, f"{self._path(rental)}/base", told,
+                                                                self._stop(rental))
         for loss in done.failed:
             self._tell(rental, f"{loss.checkpoint}: {loss.reason}")
 
@@ -156,7 +180,7 @@ class PodBench:
             known = [item for item in shelf.survey(home, base).items if item.name.run == rental.run]
             if known and known[0].here is None and known[0].proven:
                 backups.restore(home, known[0], backups.base_for(base, rental.run), lambda transfer: None,
-                                self.stopping, optimizer=False)
+                                self._stop(rental), optimizer=False)
         except (ConsoleError, RemoteError, OSError) as error:
             self._tell(rental, f"the model is only where it was copied to: {error}")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -48,10 +48,15 @@ class RentalBook:
                 _journal(db, rental, rental.created, rental.note or str(rental.phase))
             return _rental(db.execute(_SELECT + "WHERE id = ?", (rental.id,)).fetchone())
 
-    def change(self, rental_id: str, at: float, **values: Any) -> Rental:
-        """Change some fields, the rest as it is in the file now. A new phase or note becomes a line of the journal."""
+    def change(self, rental_id: str, at: float, *, expect: Collection[Phase] = (), **values: Any) -> Rental:
+        """Change some fields, the rest as it is in the file now. A new phase or note becomes a line of the journal.
+
+        With `expect`, nothing is changed when somebody else has moved it to another phase meanwhile.
+        """
         with self._guard, transaction(self._writer()) as db:
             before = _rental(db.execute(_SELECT + "WHERE id = ?", (rental_id,)).fetchone())
+            if expect and before.phase not in expect:
+                return before
             if values.get("phase", before.phase) is not before.phase:
                 values = {"since": at, "tries": 0, "next_try": 0.0, "note": "", **values}
             after = replace(before, **values)

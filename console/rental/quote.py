@@ -47,6 +47,7 @@ class Quote:
     hours: float
     measured: bool
     disk_gb: int
+    settings: RentSettings
 
     @property
     def best(self) -> Offer | None:
@@ -62,6 +63,11 @@ class Quote:
     def usd(self) -> float:
         """What the whole thing is expected to cost."""
         return self.hours * self.usd_per_hour
+
+    @property
+    def hold_usd(self) -> float:
+        """What keeping the machine of a failed run may cost, at most."""
+        return self.settings.hold_minutes / 60 * self.usd_per_hour
 
     @property
     def limit_hours(self) -> float:
@@ -102,7 +108,7 @@ def make_quote(provider: Provider, recipe_name: str, overrides: Mapping[str, Any
     plan = plan_for(recipe, run, provider.name, f"a rented {want.count} × {want.gpus[0]}", f"{POD_BASE}/runs/{run}",
                     {"kind": kind, "free": disk * 10**9}, cli)
     quote = Quote(plan, provider.name, want, offers, account, budget_usd, budget_hours,
-                  (minutes / 60 if minutes else _UNMEASURED_H) + 0.2, minutes is not None, disk)
+                  (minutes / 60 if minutes else _UNMEASURED_H) + 0.2, minutes is not None, disk, settings)
     judged = replace(plan, usd=round(quote.usd, 2), problems=_problems(quote), warnings=_warnings(quote))
     return replace(quote, plan=judged)
 

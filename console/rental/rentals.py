@@ -1,7 +1,7 @@
 """Rented machines for the rest of the console: quote, rent, end, raise a limit, sweep, and keep every life going.
 
-One thread per living rental calls `Renter.advance` while a writing console is open; verbs without a screen drive a
-rental themselves. What nobody drives ends at its deadline, inside the pod. Knows no screen.
+`console.rental.minding` drives what is alive while a writing console is open; verbs without a screen drive a rental
+themselves. What is decided here is written down, and done by whoever drives it. Knows no screen.
 """
 
 from __future__ import annotations
@@ -10,14 +10,16 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from console.errors import Conflict, ConsoleError, NotFound, Refused
+from console.errors import Conflict, ConsoleError, NotFound, Refused, UsageProblem
 from console.rental.book import RentalBook
+from console.rental.minding import Minder
+from console.rental.money import Money, money
 from console.rental.offers import detail_of
 from console.rental.quote import Quote, make_quote
-from console.rental.rental import Phase, Rental, sentence
+from console.rental.rental import RESERVE_MOST_S, RESUMABLE, WORDS, Phase, Rental, sentence
 from console.rental.steps import Renter
 from console.rental.sweep import Sweep, sweep
 from console.settings import RentSettings, load
@@ -30,25 +32,8 @@ if TYPE_CHECKING:
     from console.workspace import Workspace
     from remote.provider import Offer, PodSpec, Provider
 
-SWEEP_EVERY_S = 300.0
 RENTAL_LOG = "00-rent"  # named like a stage's log, so that it is read where those are
 BILL_AFTER_S = 900.0  # the provider's own records lag
-
-
-@dataclass(frozen=True)
-class Money:
-    """What all rentals cost, in USD. `per_hour` is what may be billing right now."""
-
-    spent: float = 0.0
-    living: float = 0.0  # of that, by machines that are there now
-    budget: float = 0.0  # of those
-    per_hour: float = 0.0
-    share: float = 0.0
-    guard_in: float | None = None  # seconds, of the living one that is nearest to its limit
-    shout: str = ""
-
-
-NOTHING_RENTED = Money()
 
 
 class Rentals:
@@ -61,12 +46,8 @@ class Rentals:
         self._provider: Provider | None = None
         self._bench: PodBench | None = None
         self._guard = threading.Lock()
-        self._drivers: dict[str, threading.Thread] = {}
-        self._wake = threading.Event()
-        self._stopped = threading.Event()
-        self._watch: threading.Thread | None = None
+        self._minder = Minder(self)
         self.swept: Sweep | None = None
-        self.trouble = ""  # why the account could not be compared with the ledger, '' when it was
 
     # looking
 
@@ -76,6 +57,10 @@ class Rentals:
             if self._provider is None:
                 self._provider = self._make(self._workspace)
             return self._provider
+
+    @property
+    def read_only(self) -> bool:
+        return self._workspace.read_only
 
     @property
     def settings(self) -> RentSettings:
@@ -92,15 +77,7 @@ class Rentals:
 
     def money(self, now: float | None = None) -> Money:
         """The meter, from the ledger alone."""
-        at = time.time() if now is None else now
-        everyone = self.book.all()
-        alive = [rental for rental in everyone if rental.bills]
-        shouts = [f"{rental.run}: {rental.note}" for rental in alive if rental.phase is Phase.KEPT]
-        return Money(sum(rental.spent(at) for rental in everyone), sum(rental.spent(at) for rental in alive),
-                     sum(rental.budget_usd for rental in alive),
-                     sum(rental.usd_per_hour for rental in alive if rental.pod),
-                     max((rental.share(at) for rental in alive), default=0.0),
-                     min((rental.guard_in(at) for rental in alive), default=None), "; ".join(shouts))
+        return money(self.book.all(), time.time() if now is None else now)
 
     def spec(self, quote: Quote, offer: Offer) -> PodSpec:
         """The pod as it would be asked for; its name and key are examples until `rent`."""
@@ -124,11 +101,11 @@ class Rentals:
         rental = self.book.open(self._row(quote))
         self._operator.announce(rental.run, str(rental.detail["target"]), quote.plan.path,
                                 dict(rental.detail["description"]))
-        self._wake.set()
+        self._minder.wake.set()
         return rental
 
     def _row(self, quote: Quote) -> Rental:
-        settings = self.settings
+        settings = quote.settings
         rental = f"{quote.plan.run}-{secrets.token_hex(3)}"
         detail = detail_of(quote.want, quote.offers, wait=True)
         target = f"pod-{rental[-6:]}"
@@ -136,7 +113,7 @@ class Rentals:
                    "image": settings.image, "disk_gb": quote.disk_gb, "ready_s": settings.ready_minutes * 60,
                    "backup": settings.backup, "minutes": quote.plan.minutes}
         return Rental(rental, quote.plan.run, quote.provider, Phase.ASKED, quote.budget_usd, quote.budget_hours,
-                      time.time(), usd_per_hour=quote.usd_per_hour, detail=detail)
+                      time.time(), usd_per_hour=quote.usd_per_hour, hold_s=settings.hold_minutes * 60, detail=detail)
 
     def end(self, rental_id: str, *, now: bool = False) -> Rental:
         """Decide the end: save, copy, prove first; `now` for a person who typed the name and loses the rest."""
@@ -144,25 +121,52 @@ class Rentals:
         rental = self.book.get(rental_id)
         if not rental.settled:
             rental = self.book.change(rental_id, time.time(), end_asked="now" if now else "safely", next_try=0.0)
-        self._wake.set()
+            if now and self._bench is not None:
+                self._bench.interrupt(rental_id)
+        self._minder.wake.set()
         return rental
 
-    def set_limit(self, rental_id: str, usd: float | None, hours: float | None) -> Rental:
-        """Change what a living rental may cost. The pod's own timer is moved too, or the change is refused."""
+    def resume(self, rental: Rental, attempt: int) -> Rental:
+        """Decide that a run which has ended goes on, as this attempt, on the machine where it was."""
+        self._operator.require_writer()
+        at, kept = time.time(), rental.detail.get("backup") or self._workspace.home.backups
+        if rental.settled:
+            raise Conflict(f"the machine of {rental.run} was given back, so nothing can go on there",
+                           f"what was saved of it lies in {kept}; start a new run")
+        if rental.guard_in(at) <= 0:
+            raise Refused(f"the budget of {rental.run} is nearly used up, so nothing is started there again",
+                          f"llmconsole cost limit {rental.run} --budget USD --hours H raises it")
+        after = rental if rental.end_asked else self.book.change(
+            rental.id, at, expect=RESUMABLE, phase=Phase.STARTING, attempt=attempt, reason="", proof="")
+        if after.phase is not Phase.STARTING:
+            raise Conflict(f"it is too late to go on with {rental.run} there: {WORDS[after.phase]}",
+                           f"what is saved of it lies in {kept}; start a new run")
+        if self._bench is not None:
+            self._bench.interrupt(rental.id)  # it may be copying, which can wait
+        self._minder.wake.set()
+        return after
+
+    def set_limit(self, rental_id: str, usd: float | None, hours: float | None, *, dry_run: bool = False) -> Rental:
+        """Change what a living rental may cost. The pod's own timer is moved too, as soon as the pod can be reached;
+        until then the rental's `timer_pending` says so."""
         self._operator.require_writer()
         rental = self.book.get(rental_id)
         if rental.settled:
             raise Conflict(f"the machine of {rental.run} is {rental.phase}; there is nothing to limit any more")
-        usd, hours = usd or rental.budget_usd, hours or rental.budget_hours
-        after = replace(rental, budget_usd=usd, budget_hours=hours)
+        usd = rental.budget_usd if usd is None else usd
+        hours = rental.budget_hours if hours is None else hours
+        if usd <= 0 or hours <= 0:
+            raise UsageProblem("a limit is more than 0 dollars and more than 0 hours, so nothing was changed",
+                               f"llmconsole target down {rental.detail.get('target')} ends the machine")
         at = time.time()
-        deadline = at + max(after.limit_hours - after.hours(at), 0.0) * 3600
-        if rental.pod and self._bench is None:
-            self._renter()
-        if rental.pod and self._bench is not None and rental.address:
-            self._bench.extend(rental, deadline)
-        return self.book.change(rental_id, at, budget_usd=usd, budget_hours=hours, deadline=deadline,
-                                note=f"the limit is ${usd:.2f} and {hours:g} h now")
+        changes: dict[str, Any] = {"budget_usd": usd, "budget_hours": hours,
+                                   "deadline": _new_deadline(rental, usd, hours, at) if rental.name else 0.0}
+        if dry_run:
+            return replace(rental, **changes)
+        renter = self._renter() if rental.address else None
+        after = self.book.change(rental_id, at, **changes, note=f"the limit is ${usd:.2f} and {hours:g} h now")
+        self._minder.wake.set()
+        return renter.arm(after) if renter else after
 
     def losses(self, rental: Rental) -> list[str]:
         """What ending the machine now would lose, a sentence each. Raises RemoteError when nobody can say."""
@@ -185,7 +189,7 @@ class Rentals:
             if stray.overdue:
                 self.provider().terminate(stray.pod.id)
         self.swept = found
-        self._wake.set()
+        self._minder.wake.set()
         return found
 
     def settle_bills(self) -> None:
@@ -241,61 +245,20 @@ class Rentals:
 
     def keep_going(self) -> None:
         """Start the threads that drive what is alive, and the sweep; called by a console that stays open."""
-        if self._watch is None:
-            self._watch = threading.Thread(target=self._mind, name="rentals", daemon=True)
-            self._watch.start()
+        self._minder.start()
+
+    @property
+    def trouble(self) -> str:
+        """Why rented machines cannot be looked after, '' when they are."""
+        return self._minder.trouble
 
     def close(self) -> None:
         """Stop driving, whatever is going on; the next start goes on."""
-        self._stopped.set()
-        self._wake.set()
+        self._minder.stop()
         if self._bench is not None:
-            self._bench.stopping.set()
+            self._bench.close()
         if self._provider is not None:
             self._provider.close()
-
-    def _mind(self) -> None:
-        next_sweep = 0.0
-        while not self._stopped.is_set():
-            try:
-                if not self._workspace.read_only:
-                    if time.monotonic() >= next_sweep:
-                        next_sweep = time.monotonic() + SWEEP_EVERY_S
-                        self._compare()
-                    self._start_drivers()
-            except (ConsoleError, RemoteError) as error:
-                self.trouble = f"rented machines are not looked after: {error}"
-            self._wake.wait(2.0)
-            self._wake.clear()
-
-    def _compare(self) -> None:
-        """The sweep, where there is a key at all; without one, living rentals are a reason to shout."""
-        from console.credentials import MissingCredential
-
-        try:
-            self.sweep()
-            self.settle_bills()
-            self.trouble = ""
-        except MissingCredential as error:
-            alive = self.book.unsettled()
-            self.trouble = f"{len(alive)} rented machine(s) may be billing and {error}" if alive else ""
-        except RemoteError as error:
-            self.trouble = f"the account could not be compared with the ledger: {error}"
-
-    def _start_drivers(self) -> None:
-        for rental in self.book.unsettled():
-            thread = self._drivers.get(rental.id)
-            if thread is None or not thread.is_alive():
-                thread = threading.Thread(target=self._go_on, args=(rental.id,), name="rental", daemon=True)
-                self._drivers[rental.id] = thread
-                thread.start()
-
-    def _go_on(self, rental_id: str) -> None:
-        try:
-            self.drive(rental_id, lambda rental: False, lambda rental: None, self._stopped)
-        except (ConsoleError, RemoteError) as error:
-            self.trouble = str(error)
-            self._stopped.wait(5.0)
 
     def _renter(self) -> Renter:
         from console.rental.bench import PodBench
@@ -309,6 +272,13 @@ class Rentals:
 
     def _say(self, rental: Rental, text: str) -> None:
         self.book.change(rental.id, time.time(), note=text[:300])
+
+
+def _new_deadline(rental: Rental, usd: float, hours: float, at: float) -> float:
+    """When the pod ends itself under another limit. A limit that is used up already leaves time to save and copy."""
+    after = replace(rental, budget_usd=usd, budget_hours=hours)
+    least = min(rental.hours(at) + RESERVE_MOST_S / 3600, rental.limit_hours)
+    return after.deadline_by_budget(at) + max(least - after.limit_hours, 0.0) * 3600
 
 
 def open_provider(workspace: Workspace) -> Provider:

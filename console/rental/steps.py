@@ -13,10 +13,11 @@ import random
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Protocol
 
 from console.rental.book import RentalBook
+from console.rental.machine import Bench
 from console.rental.offers import next_offer, refreshed
+from console.rental.reading import LAG_S, Reading
 from console.rental.rental import AT_WORK, EMPTY, Phase, Rental
 from remote.errors import (
     AccessRefused,
@@ -32,66 +33,35 @@ from remote.errors import (
     RemoteError,
     RunnerFailed,
 )
-from remote.provider import ERROR, EXITED, SYSTEM, TERMINATED, Offer, Pod, PodSpec, Provider, parse_pod_name
+from remote.provider import ERROR, EXITED, TERMINATED, Offer, Pod, PodSpec, Provider, parse_pod_name
 
-LAG_S = 180.0      # after a create, a pod that is not listed may still be there
-SETTLE_S = 900.0   # a create without an answer and without a pod after this long made none
+SETTLE_S = 180.0   # three times the lag that listings are known to have: a create that shows no pod by then made none
+FIRST_LOOKS_S, LOOKS_S = 1.0, 15.0  # between two looks for a create's pod: at first, and at most
 READY_S = 720.0    # a pod that nobody can log in to after this long is ended: another one is cheaper than waiting
 STOP_S = 900.0     # how long a run may take to save after it was asked to stop
-LOOK_S, STATUS_S, KEPT_S = 15.0, 60.0, 60.0
+LOOK_S, KEPT_S = 15.0, 60.0
 PACE = 1.0         # all pauses are times this; a pretended provider is asked more often
 LONGEST_PAUSE_S = 60.0
 MOST_FAILURES = 4   # in a row, of what answers and cannot be prepared
 NEVER_READY = "nobody could log in to it in time, so it was ended before it cost more"
 
-_ON_THE_MACHINE = AT_WORK | {Phase.PREPARING, Phase.SAVING, Phase.COPYING, Phase.PROVING}
+_ON_THE_MACHINE = AT_WORK | {Phase.PREPARING, Phase.HELD, Phase.SAVING, Phase.COPYING, Phase.PROVING, Phase.KEPT}
 
 Compose = Callable[[Rental, Offer], PodSpec]
 
 
-class Bench(Protocol):
-    """What is done on the machine behind a pod. Everything may be repeated; all of it raises RemoteError."""
-
-    def reach(self, rental: Rental) -> None:
-        """Log in once at `rental.address`, and make the machine known as a target."""
-
-    def prepare(self, rental: Rental) -> None:
-        """Put our program there; returns quickly when it is there already."""
-
-    def launch(self, rental: Rental) -> None:
-        """Start the run, exactly once."""
-
-    def running(self, rental: Rental) -> bool:
-        """Whether the run is at work; False when it has ended, however."""
-
-    def stop(self, rental: Rental) -> None:
-        """Ask the run to save and end; harmless when it has ended."""
-
-    def back_up(self, rental: Rental) -> None:
-        """Copy every checkpoint to the other place."""
-
-    def unproven(self, rental: Rental) -> list[str]:
-        """What would be lost with the machine, a sentence each; [] means that nothing would."""
-
-    def forget(self, rental: Rental) -> None:
-        """The machine is no more: drop its address and its key."""
-
-    def bring_home(self, rental: Rental) -> None:
-        """Put the run's most trained model here, from its proven copy, to talk to; what cannot come is told."""
-
-
-class Renter:
+class Renter(Reading):
     """`advance` is called again and again, by one thread per rental; `now` is wall time in seconds."""
 
     def __init__(self, book: RentalBook, provider: Provider, bench: Bench, compose: Compose, *,
                  now: Callable[[], float] = time.time, jitter: Callable[[], float] = random.random) -> None:
-        self._book, self._provider, self._bench, self._compose = book, provider, bench, compose
-        self._now, self._jitter = now, jitter
+        super().__init__(book, provider, bench, now=now)
+        self._compose, self._jitter = compose, jitter
         self._steps: dict[Phase, Callable[[Rental], float]] = {
             Phase.ASKED: self._asked, Phase.CREATING: self._creating, Phase.WAITING: self._waiting,
             Phase.PREPARING: self._preparing, Phase.STARTING: self._starting, Phase.WORKING: self._working,
-            Phase.SAVING: self._saving, Phase.COPYING: self._copying, Phase.PROVING: self._proving,
-            Phase.KEPT: self._kept, Phase.ENDING: self._ending}
+            Phase.HELD: self._held, Phase.SAVING: self._saving, Phase.COPYING: self._copying,
+            Phase.PROVING: self._proving, Phase.KEPT: self._kept, Phase.ENDING: self._ending}
 
     def advance(self, rental_id: str) -> float:
         """Do the next thing in this life; seconds until there is more to do (infinite once it is settled)."""
@@ -107,12 +77,14 @@ class Renter:
                 rental, there = self._look(rental)
                 if not there:
                     return math.inf if rental.settled else 5.0
+                rental = self.arm(rental)
             return math.inf if rental.settled else self._steps[rental.phase](rental)
         except RemoteError as error:
             return self._failed(rental, error)
 
     def _to(self, rental: Rental, phase: Phase, **values: object) -> float:
-        self._book.change(rental.id, self._now(), phase=phase, **values)
+        """The next phase, unless a person has moved it to another one meanwhile."""
+        self._book.change(rental.id, self._now(), expect=(rental.phase,), phase=phase, **values)
         return 0.0
 
     def _wait(self, rental: Rental, seconds: float, note: str | None = None) -> float:
@@ -166,12 +138,14 @@ class Renter:
         told = parse_pod_name(spec.name)
         rental = self._book.change(
             rental.id, self._now(), phase=Phase.CREATING, name=spec.name, posted=self._now(),
-            deadline=told.deadline if told else 0.0, usd_per_hour=offer.usd_per_hour,
+            deadline=told.deadline if told else 0.0, armed=told.deadline if told else 0.0,
+            usd_per_hour=offer.usd_per_hour,
             note=f"{offer.count} × {offer.gpu_name} in {offer.data_center or 'any'}")
         try:
             return self._adopt(rental, self._provider.create(spec))
         except CreateUnknown as error:
-            return self._wait(rental, 5.0, f"{error} Looking the name up; it is not asked for twice.")
+            self._book.change(rental.id, self._now(), since=self._now(), note=f"{error}; it is not asked for twice")
+            return 0.0
         except (NoCapacity, AccessRefused) as error:
             later = {**rental.detail, "tried": [*rental.detail.get("tried", ()), offer.data_center + offer.gpu]}
             return self._to(rental, Phase.ASKED, note=str(error), detail=later)
@@ -182,13 +156,19 @@ class Renter:
             return self._failed(rental, error)
 
     def _creating(self, rental: Rental) -> float:
-        """Whether the create was sent is not known: look its name up until that is certain."""
+        """Whether the create made a pod is not known: look its name up, at once and again, until that is certain."""
         found = sorted(self._provider.find_by_name(rental.name), key=lambda pod: pod.created)
         if found:
             return self._adopt(rental, found[0])
-        if self._now() - (rental.posted or 0.0) > SETTLE_S:
-            return self._to(rental, Phase.NEVER, reason="the provider gave no answer and no pod of that name appeared")
-        return self._wait(rental, 10.0, "looking for a pod of that name")
+        waited = self._now() - rental.since
+        if waited < 0:  # our clock was set back: nothing is known about how long it was, so wait once more
+            self._book.change(rental.id, self._now(), since=self._now())
+        if waited >= SETTLE_S:
+            return self._to(rental, Phase.NEVER, reason="the provider did not say whether it made the pod, and none of "
+                            f"that name appeared in {SETTLE_S:.0f} s; one that comes late is ended by the next sweep")
+        return self._wait(rental, min(FIRST_LOOKS_S + waited / 4, LOOKS_S),
+                          f"no sure answer to the create: looked for {rental.name}, not there after {waited:.0f} s; it "
+                          f"may show up within {SETTLE_S:.0f} s, and is not asked for twice")
 
     def _adopt(self, rental: Rental, pod: Pod) -> float:
         self._book.change(rental.id, self._now(), phase=Phase.WAITING, pod=pod.id, started=pod.created or None,
@@ -221,7 +201,26 @@ class Renter:
     def _working(self, rental: Rental) -> float:
         if self._bench.running(rental):
             return self._wait(rental, LOOK_S, "")
-        return self._to(rental, Phase.COPYING, reason="the run has ended")
+        failure = self._bench.failure(rental)
+        if failure and rental.hold_s > 0:
+            return self._to(rental, Phase.HELD, reason=failure, proof="")
+        return self._to(rental, Phase.COPYING, reason=failure or "the run has ended")
+
+    def _held(self, rental: Rental) -> float:
+        """The run failed: its machine is kept for a while, so that somebody can look or resume, and is made safe."""
+        left = rental.hold_left(self._now())
+        over = self._why_end(rental) or ("" if left > 0 else f"nobody resumed it in {rental.hold_s / 60:g} min")
+        if over:
+            return self._to(rental, Phase.COPYING, reason=f"{rental.reason}; {over}")
+        if self._bench.running(rental):  # somebody on the machine itself started it
+            return self._to(rental, Phase.WORKING, reason="")
+        if not rental.proof:
+            self._bench.back_up(rental)
+            losses = self._bench.unproven(rental)
+            proof = f"only there: {'; '.join(losses)[:250]}" if losses else "every checkpoint is safe elsewhere"
+            self._book.change(rental.id, self._now(), expect=(Phase.HELD,), proof=proof)
+            return 0.0
+        return self._wait(rental, min(LOOK_S, left), "")
 
     # the way out
 
@@ -245,8 +244,7 @@ class Renter:
     def _kept(self, rental: Rental) -> float:
         """Money goes on, because losing the run costs more; copying is tried again until the pod ends itself."""
         if self._now() - rental.since < KEPT_S:
-            rental = self._read(rental)[0]
-            return 0.0 if rental.settled else self._wait(rental, KEPT_S / 2)
+            return self._wait(rental, KEPT_S / 2)
         return self._to(rental, Phase.COPYING)
 
     def _ending(self, rental: Rental) -> float:
@@ -259,59 +257,3 @@ class Renter:
         if pod is not None and pod.status == TERMINATED:
             return self._gone(rental, "")
         return self._wait(rental, 5.0, "asked to end; waiting for the provider to confirm it")
-
-    def _gone(self, rental: Rental, reason: str) -> float:
-        self._bench.forget(rental)
-        pause = self._to(rental, Phase.GONE, ended=self._now(),
-                         reason="; ".join(filter(None, (rental.reason, reason))))
-        self._bench.bring_home(rental)  # now that nothing bills
-        return pause
-
-    # what the provider says
-
-    def _look(self, rental: Rental) -> tuple[Rental, bool]:
-        """Read the pod once a minute, and after every second failure: it may be gone, or answer at another address.
-
-        Not after each one, because a provider that is down must not keep us from a machine that answers.
-        """
-        age = self._now() - (rental.seen or 0.0)
-        if rental.tries % 2 == 1 or (rental.tries == 0 and not 0 <= age < STATUS_S):
-            rental, pod = self._read(rental)
-            return rental, pod is not None
-        return rental, True
-
-    def _read(self, rental: Rental) -> tuple[Rental, Pod | None]:
-        """The pod as it is, written down; None when it is gone (the rental is settled then) or not listed yet."""
-        pod = self._provider.get(rental.pod)
-        if pod is None and self._now() - (rental.posted or 0.0) < LAG_S:
-            return rental, None
-        if pod is None and not self._provider.is_gone(rental.pod):
-            return rental, None
-        if pod is None or pod.status == TERMINATED:
-            late = rental.deadline and self._now() >= rental.deadline - 60
-            self._gone(rental, "the pod ended itself at its deadline" if late else "the pod was ended elsewhere")
-            return self._book.get(rental.id), None
-        elapsed = elapsed_s(rental, pod, self._now())
-        return self._book.change(
-            rental.id, self._now(), seen=self._now(), seen_elapsed=elapsed,
-            started=rental.started or pod.created or None, usd_per_hour=pod.usd_per_hour or rental.usd_per_hour,
-            address=str(pod.ssh) if pod.ssh else rental.address), pod
-
-    def _system_line(self, pod: Pod) -> str:
-        """The newest line of the system log: what it waits for. '' where it cannot be had."""
-        try:
-            lines = self._provider.log(pod.id, source=SYSTEM, tail=5)
-        except RemoteError:
-            return ""
-        return lines[-1].text[:160] if lines else ""
-
-
-def elapsed_s(rental: Rental, pod: Pod, now: float) -> float:
-    """Seconds that the pod exists, by the provider's own clock where it tells; never less than was known before."""
-    before = rental.seen_elapsed or 0.0
-    if pod.uptime_s is not None:
-        told = pod.uptime_s + (max(pod.started - pod.created, 0.0) if pod.started and pod.created else 0.0)
-        if told >= before:
-            return told
-        return before + min(max(now - (rental.seen or now), 0.0), 2 * STATUS_S)  # it was restarted
-    return before + max(now - (rental.seen or rental.posted or now), 0.0)

@@ -48,11 +48,14 @@ class Ingest:
         return sum(self.run(run_id) for run_id in self.known())
 
     def known(self) -> list[str]:
-        """The runs that may have news, newest first: all on this machine, elsewhere those that report no end."""
+        """The runs that may have news, newest first: all on this machine, elsewhere those whose newest attempt reports
+        no end."""
+        launched = self._workspace.operator.ledger.last_attempts()
         with self._workspace.guard:
-            return [row[0] for row in self._db.execute(
-                "SELECT id FROM runs WHERE target = 'local' OR coalesce(reported, 'started') = 'started' "
-                "ORDER BY created DESC")]
+            rows = self._db.execute("SELECT id, attempt, target = 'local' OR coalesce(reported, 'started') = 'started' "
+                                    "FROM runs ORDER BY created DESC").fetchall()
+        return [run for run, attempt, open_end in rows
+                if open_end or (run in launched and launched[run].attempt > attempt)]
 
     @property
     def _db(self) -> sqlite3.Connection:

@@ -157,5 +157,19 @@ CREATE TABLE rental_names (name TEXT PRIMARY KEY, rental TEXT NOT NULL) STRICT, 
 """)
 
 
+def ledger_003_holds(connection: sqlite3.Connection) -> None:
+    """What the pod's own timer is known to say, and the time that a failed run's machine is kept.
+
+    A timer that differs from the `deadline` is still to be moved.
+    """
+    _run_script(connection, """
+ALTER TABLE rentals ADD COLUMN armed REAL NOT NULL DEFAULT 0;
+ALTER TABLE rentals ADD COLUMN attempt INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE rentals ADD COLUMN hold_s REAL NOT NULL DEFAULT 0;
+ALTER TABLE rentals ADD COLUMN proof TEXT NOT NULL DEFAULT '';
+UPDATE rentals SET armed = deadline
+""")
+
+
 RUNLOG: tuple[Step, ...] = (runlog_001_initial,)
-LEDGER: tuple[Step, ...] = (ledger_001_initial, ledger_002_rentals)
+LEDGER: tuple[Step, ...] = (ledger_001_initial, ledger_002_rentals, ledger_003_holds)

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from textual.content import Content
 
 from console.rental.book import Entry
+from console.rental.money import Money
 from console.rental.rental import WORDS, Phase, Rental, level
-from console.rental.rentals import Money
 from console.text import clean_line
 from console.widgets.numbers import clock, line_bar, span
 from console.widgets.text_pane import pair

@@ -8,7 +8,7 @@ from textual import events
 from textual.content import Content
 from textual.widget import Widget
 
-from console.rental.rentals import NOTHING_RENTED, Money
+from console.rental.money import NOTHING_RENTED, Money
 from console.widgets.numbers import clock
 from console.widgets.rented import meter
 from console.widgets.states import run_state

@@ -29,7 +29,7 @@ from remote.fake_runpod.cloud import FakeCloud
 from remote.fake_runpod.server import FakeRunPod
 from remote.runpod.client import RunPod
 
-SETTINGS = RentSettings(gpus="2xA100", ready_minutes=1)
+SETTINGS = RentSettings(gpus="2xA100", ready_minutes=1, hold_minutes=0)
 
 
 @pytest.fixture
