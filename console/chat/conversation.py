@@ -12,6 +12,7 @@ from typing import Any
 
 from console.text import clean
 
+_KNOWN_AT_FIRST = ("prompt_tokens", "dropped_turns", "context")
 
 @dataclass
 class Part:
@@ -41,6 +42,7 @@ class Turn:
     stats: dict[str, Any] = field(default_factory=dict)
     trouble: Trouble | None = None
     model: str = ""  # who answered
+    times: list[float] = field(default_factory=list)  # ms before each token so far, while it is being written
 
     @property
     def text(self) -> str:
@@ -50,6 +52,18 @@ class Turn:
     @property
     def complete(self) -> bool:
         return self.role != "assistant" or bool(self.finish or self.trouble)
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """The statistics, or what is known of them while it is being written."""
+        if self.complete or not self.times:
+            return self.stats
+        gaps, count = self.times[1:], len(self.times)
+        known = {**self.stats, "ttft_ms": self.times[0], "completion_tokens": count, "gaps_ms": gaps,
+                 "seconds": sum(self.times) / 1000, "context_used": self.stats.get("prompt_tokens", 0) + count}
+        if sum(gaps):
+            known |= {"tok_per_s": 1000 * len(gaps) / sum(gaps), "p95_ms": sorted(gaps)[int(0.95 * len(gaps))]}
+        return known
 
     def add(self, kind: str, text: str) -> None:
         if self.parts and self.parts[-1].kind == kind == "text":
@@ -143,11 +157,14 @@ class Conversation:
         turn = self.writing
         if turn is None or event.get("id") not in (turn.id, None):
             return False
-        kind = event.get("event")
-        if kind == "token":
-            turn.add("text", clean(str(event.get("text", ""))))
+        kind, text = event.get("event"), clean(str(event.get("text", "")))
+        turn.times += _numbers(event.get("ms"))
+        if kind == "begin":
+            turn.stats = {name: event[name] for name in _KNOWN_AT_FIRST if isinstance(event.get(name), int)}
+        elif kind == "token":
+            turn.add("text", text)
         elif kind == "tool":
-            turn.add("input" if event.get("phase") == "input" else "output", clean(str(event.get("text", ""))))
+            turn.add("input" if event.get("phase") == "input" else "output", text)
         elif kind == "done":
             self._done(turn, event)
         elif kind == "error":
@@ -170,6 +187,10 @@ class Conversation:
         """The answer under way broke off."""
         if (turn := self.writing) is not None:
             turn.trouble = Trouble(code, clean(text), clean(next))
+
+
+def _numbers(values: Any) -> list[float]:
+    return [float(v) for v in values if isinstance(v, (int, float))] if isinstance(values, list) else []
 
 
 def _content(turn: Turn) -> Any:

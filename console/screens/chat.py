@@ -148,10 +148,9 @@ class ChatScreen(ChatVerbs):
             if side in dirty:
                 pane.redraw()
         self._turn_of_second()
-        if self.session.conversation.writing is None:
-            self._show_stats()
-            if 0 in dirty:
-                self.keep_up_to_date()
+        self._show_stats()
+        if 0 in dirty and self.session.conversation.writing is None:
+            self.keep_up_to_date()
 
     def changed(self) -> None:
         for pane in self._panes:
@@ -164,7 +163,8 @@ class ChatScreen(ChatVerbs):
 
     def _show_stats(self) -> None:
         conversation, model = self.session.conversation, self.session.loaded
-        key = len(conversation.turns), conversation.replies, conversation.tokens_out, str(model)
+        tokens = len(conversation.turns[-1].times) if conversation.turns else 0
+        key = len(conversation.turns), tokens, conversation.replies, conversation.tokens_out, str(model)
         self.query_one("#stats", TextPane).show("stats for nerds", "^t hides", key,
                                                 lambda width: stat_lines(conversation, model, width))
         self.query_one("#chat-line", Static).update(Content(stat_line(conversation)))

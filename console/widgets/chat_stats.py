@@ -12,11 +12,13 @@ from console.text import clean_line
 from console.widgets.numbers import compact, grouped, line_bar, short, size, span
 from console.widgets.text_pane import pair
 
+_LINE_GAPS = 12  # newest times between tokens that the one line shows
+
 
 def stat_lines(conversation: Conversation, model: Mapping[str, Any], width: int) -> list[Content]:
     """Everything, for the side pane."""
     last = _last_answer(conversation)
-    stats = last.stats if last else {}
+    stats = last.figures if last else {}
     in_out = f"{_of(stats, 'prompt_tokens', '{:,.0f}')} / {_of(stats, 'completion_tokens', '{:,.0f}')} tok"
     stopped = f" · {conversation.stopped} stopped" if conversation.stopped else ""
     lines = [
@@ -35,23 +37,27 @@ def stat_lines(conversation: Conversation, model: Mapping[str, Any], width: int)
     ]
     if conversation.seconds:
         lines.append(pair("  mean", f"{short(conversation.tokens_out / conversation.seconds)} tok/s", width))
-    return [*lines, pair("  cost", "$0.00", width)]
+    return lines
 
 
 def _gaps(stats: Mapping[str, Any], width: int) -> list[Content]:
     """The time between tokens as a row of bars, highest where it took longest."""
-    values = [v for v in stats.get("gaps_ms") or () if isinstance(v, (int, float))]
+    values = _gap_values(stats)
     if len(values) < 2:
         return []
     bars = spark(values, max(width - 12, 8))
     return [Content.assemble("  ", (bars, "$primary"), (" per token", "$foreground-muted"))]
 
 
+def _gap_values(stats: Mapping[str, Any]) -> list[float]:
+    return [v for v in stats.get("gaps_ms") or () if isinstance(v, (int, float))]
+
+
 def spark(values: Sequence[float], width: int) -> str:
     """`values` as bars of one cell, at most `width`: of several in one cell the largest."""
     step = max(-(-len(values) // max(width, 1)), 1)
     shown = [max(values[i : i + step]) for i in range(0, len(values), step)]
-    top = max(shown) or 1.0
+    top = max(shown, default=0.0) or 1.0
     return "".join("▁▂▃▄▅▆▇█"[min(int(value / top * 8), 7)] for value in shown)
 
 
@@ -85,12 +91,13 @@ def _model(model: Mapping[str, Any], width: int) -> list[Content]:
 def stat_line(conversation: Conversation) -> str:
     """The newest reply in one line."""
     last = _last_answer(conversation)
-    if last is None or not last.stats:
+    stats = last.figures if last else {}
+    if not stats:
         return ""
-    stats = last.stats
     return (f"{_of(stats, 'ttft_ms', '{:.0f} ms')} to first · {short(_number(stats, 'tok_per_s'))} tok/s · "
             f"in {_of(stats, 'prompt_tokens', '{:,.0f}')} out {_of(stats, 'completion_tokens', '{:,.0f}')} · "
-            f"context {_of(stats, 'context_used', '{:,.0f}')}/{_of(stats, 'context', '{:,.0f}')}")
+            f"context {_of(stats, 'context_used', '{:,.0f}')}/{_of(stats, 'context', '{:,.0f}')} "
+            f"{spark(_gap_values(stats)[-_LINE_GAPS:], _LINE_GAPS)}".rstrip())
 
 
 def _head(text: str) -> Content:

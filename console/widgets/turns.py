@@ -69,7 +69,7 @@ def _indented(text: str) -> str:
 
 def _head(turn: Turn) -> str:
     """The short version of the statistics."""
-    stats = turn.stats
+    stats = turn.figures
     words = []
     if isinstance(stats.get("ttft_ms"), (int, float)):
         words.append(f"{stats['ttft_ms']:.0f} ms")

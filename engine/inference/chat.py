@@ -8,12 +8,12 @@ from __future__ import annotations
 import ctypes
 import gc
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -22,7 +22,7 @@ from engine.context import StageError
 from engine.device import choose_device
 from engine.inference.backend import Backend, prepare, torch_backend
 from engine.inference.generate import Engine, Finish, ShouldStop, finish_of
-from engine.inference.prompt import fit_prompt
+from engine.inference.prompt import Prompt, fit_prompt
 from engine.inference.sampling import Sampling
 from engine.inference.stream import AnswerStream, Piece
 from engine.model.gpt import GPT
@@ -56,6 +56,19 @@ class Stats:
         return asdict(self)
 
 
+class Listener(Protocol):
+    """Hears an answer while it is being written."""
+
+    def begin(self, prompt: Prompt) -> None:
+        """What the model is given; once, at first."""
+
+    def token(self, ms: float) -> None:
+        """A token came, so long after the one before it, or after the request."""
+
+    def piece(self, piece: Piece) -> None:
+        """Something to show."""
+
+
 class Chat:
     """A loaded model with its tokenizer."""
 
@@ -68,31 +81,34 @@ class Chat:
     def context(self) -> int:
         return self.model.config.sequence_len
 
-    def answer(self, messages: Sequence[Message], sampling: Sampling, max_tokens: int,
-               on_piece: Callable[[Piece], None], should_stop: ShouldStop) -> tuple[Finish, Stats]:
-        """Answer the conversation, piece by piece. Raises ConversationError or ContextFull before the first piece."""
-        begin = first = last = time.perf_counter()
+    def answer(self, messages: Sequence[Message], sampling: Sampling, max_tokens: int, listener: Listener,
+               should_stop: ShouldStop) -> tuple[Finish, Stats]:
+        """Answer the conversation, piece by piece. Raises ConversationError or ContextFull before the first word."""
+        begin = last = time.perf_counter()
         prompt = fit_prompt(self.tokenizer, messages, self.context, max_tokens)
-        stream, count, ended, gaps = AnswerStream(self.tokenizer), 0, False, list[float]()
+        listener.begin(prompt)
+        stream, times, ended = AnswerStream(self.tokenizer), list[float](), False
         for (token,), _ in self.engine.generate(prompt.ids, max_tokens=max_tokens, should_stop=should_stop,
                                                 **asdict(sampling)):
             now = time.perf_counter()
-            if last != begin:
-                gaps.append(1000 * (now - last))
-            last, first = now, now if not count else first
+            times.append(1000 * (now - last))
+            last = now
+            listener.token(times[-1])
             ended = self.engine.special.ends(token)
-            if not ended:
-                count += 1
-                for piece in stream.push(token):
-                    on_piece(piece)
+            for piece in stream.push(token) if not ended else ():
+                listener.piece(piece)
         for piece in stream.close():
-            on_piece(piece)
+            listener.piece(piece)
+        count = len(times) - ended
         finish = finish_of(ended, count, self.engine.room(len(prompt.ids), max_tokens), max_tokens)
-        steps = count - 1 + ended  # those after the first
-        stats = Stats(1000 * (first - begin), steps / (last - first) if last > first else 0.0, len(prompt.ids), count,
-                      time.perf_counter() - begin, prompt.dropped_turns, len(prompt.ids) + count, self.context,
-                      sorted(gaps)[int(0.95 * len(gaps))] if gaps else 0.0, _stretches(gaps))
-        return finish, stats
+        return finish, self._stats(prompt, times, count, time.perf_counter() - begin)
+
+    def _stats(self, prompt: Prompt, times: list[float], count: int, seconds: float) -> Stats:
+        """`times` before each token in ms, that before the first from the request on."""
+        first, gaps = times[0] if times else 0.0, times[1:]
+        return Stats(first, 1000 * len(gaps) / sum(gaps) if gaps else 0.0, len(prompt.ids), count, seconds,
+                     prompt.dropped_turns, len(prompt.ids) + count, self.context,
+                     sorted(gaps)[int(0.95 * len(gaps))] if gaps else 0.0, _stretches(gaps))
 
 
 def load_chat(folder: Path, step: int, tokenizer_dir: Path, device: str = "auto", dtype: str = "auto",

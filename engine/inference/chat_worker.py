@@ -14,8 +14,10 @@ Events:
   {"v":1,"event":"ready"}   at once; tensor libraries are imported at the first load
   {"event":"loaded","model":{name,source,step,n_params,n_layer,n_embd,vocab_size,context,device,dtype,bytes,seconds,
    backend,backend_reason}}   backend_reason: why it is not native, where that was not asked for
-  {"event":"token","id","text"}                 answer text, whole characters, one or more tokens
-  {"event":"tool","id","phase":"input"|"output","text"}   what the calculator was asked, and what it replied
+  {"event":"begin","id","prompt_tokens","dropped_turns","context"}   the prompt is made and is being read
+  {"event":"token","id","text","ms":[...]}      answer text, whole characters, one or more tokens; ms: the time before
+                              each token since the event before, that before the answer's first from the request on
+  {"event":"tool","id","phase":"input"|"output","text","ms":[...]}   what the calculator was asked, and what it replied
   {"event":"done","id","finish":"stop"|"length"|"cancelled"|"context","stats":{ttft_ms,tok_per_s,prompt_tokens,
    completion_tokens,seconds,dropped_turns,context_used,context,p95_ms,gaps_ms:[...]}}
   {"event":"models","models":[{ref,name,source,tag,step,path,tokenizer,bytes,n_params,created,val_bpb,run_id,problem,
@@ -64,6 +66,7 @@ from engine.settings.talking import Talk
 
 if TYPE_CHECKING:
     from engine.inference.chat import Chat
+    from engine.inference.prompt import Prompt
     from engine.inference.stream import Piece
 
 _PACE = 0.02  # seconds between two token events: a fast model must not flood its reader
@@ -232,9 +235,9 @@ class Worker:
         if self._chat is None:
             raise StageError("no model is loaded", "load one first", "no_model")
         sampling = Sampling(request.temperature, request.top_k, request.top_p, request.seed)
-        voice = Voice(self._channel, request.id)
+        voice = Voice(self._channel, request.id, self._chat.context)
         try:
-            finish, stats = self._chat.answer(request.messages, sampling, request.max_tokens, voice.say,
+            finish, stats = self._chat.answer(request.messages, sampling, request.max_tokens, voice,
                                               lambda: inbox.is_stopped(request.id))
         except ConversationError as error:
             raise StageError(str(error), "send user and assistant messages in turn", "messages") from None
@@ -256,20 +259,31 @@ def _place_row(found: Place) -> dict[str, Any]:
 class Voice:
     """Sends one answer: tool blocks as they are, text at once or, when it comes fast, gathered for a moment."""
 
-    def __init__(self, channel: Channel, id: str) -> None:
-        self._channel, self._id = channel, id
-        self._held, self._last_sent = "", 0.0
+    def __init__(self, channel: Channel, id: str, context: int) -> None:
+        self._channel, self._id, self._context = channel, id, context
+        self._held, self._times, self._last_sent = "", list[float](), 0.0
 
-    def say(self, piece: Piece) -> None:
+    def begin(self, prompt: Prompt) -> None:
+        self._channel.emit("begin", id=self._id, prompt_tokens=len(prompt.ids), dropped_turns=prompt.dropped_turns,
+                           context=self._context)
+
+    def token(self, ms: float) -> None:
+        self._times.append(round(ms, 2))
+
+    def piece(self, piece: Piece) -> None:
         if piece.kind == "text":
             self._held += piece.text
             if time.monotonic() - self._last_sent >= _PACE:
                 self.flush()
         else:
             self.flush()
-            self._channel.emit("tool", id=self._id, phase=piece.kind, text=piece.text)
+            self._say("tool", phase=piece.kind, text=piece.text)
 
     def flush(self) -> None:
         if self._held:
-            self._channel.emit("token", id=self._id, text=self._held)
+            self._say("token", text=self._held)
             self._held, self._last_sent = "", time.monotonic()
+
+    def _say(self, event: str, **fields: str) -> None:
+        self._channel.emit(event, id=self._id, **fields, ms=self._times)
+        self._times = []

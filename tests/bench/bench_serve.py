@@ -53,6 +53,16 @@ def random_model(base: Path, context: int) -> None:
                     tokenizer_sha256=tokenizer.sha256(), meta={"step": 1, "model_config": model.config.to_dict()})
 
 
+class Nobody:
+    """Hears an answer and lets it pass."""
+
+    def begin(self, prompt: object) -> None: ...
+
+    def token(self, ms: float) -> None: ...
+
+    def piece(self, piece: object) -> None: ...
+
+
 def direct(base: Path, tokens: int) -> float:
     """Tokens per second of the chat worker's loop."""
     from engine.catalog import default_model, list_models
@@ -65,7 +75,7 @@ def direct(base: Path, tokens: int) -> float:
     rates = []
     for _ in range(3):
         begin = time.perf_counter()
-        _, stats = chat.answer(MESSAGES, Sampling(1.0, 50, seed=1), tokens, lambda piece: None, lambda: False)
+        _, stats = chat.answer(MESSAGES, Sampling(1.0, 50, seed=1), tokens, Nobody(), lambda: False)
         rates.append(stats.completion_tokens / (time.perf_counter() - begin))
     return statistics.median(rates)
 

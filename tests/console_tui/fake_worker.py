@@ -33,12 +33,13 @@ def answer(request: dict) -> None:
             next="ask in fewer words",
         )
         return
+    emit("begin", id=ident, prompt_tokens=1204, dropped_turns=2 if "overflow" in question else 0, context=2048)
     delay = 0.05 if "slowly" in question else 0.001
     words = words * (200 if "slowly" in question else 1)
     for count, word in enumerate(words, 1):
         if ident in stopped:
             break
-        emit("token", id=ident, text=word + " ")
+        emit("token", id=ident, text=word + " ", ms=[84.0 if count == 1 else 1000 * delay])
         time.sleep(delay)
         if "die" in question and count == 3:
             print("Killed: out of [/memory]", file=sys.stderr, flush=True)

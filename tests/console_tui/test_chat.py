@@ -38,6 +38,20 @@ async def test_a_question_is_answered_with_stats_and_tool_use(drive: Any, traine
             await driver.sees(text)
 
 
+async def test_figures_and_gaps_are_live_while_it_writes(drive: Any, trained: Any) -> None:
+    async with drive() as driver:
+        await driver.press("5")
+        await driver.sees("is ready to talk")
+        await driver.write("slowly overflow")
+        await driver.press("enter")
+        for text in ("20.0 tok/s", "84 ms", "50.0 ms", "1,204 /", "██", "2 oldest turns left out"):
+            await driver.sees(text)
+        turn = driver.app.screen.session.conversation.writing
+        assert turn is not None and turn.figures["completion_tokens"] == len(turn.times) > 1
+        await driver.press("escape")
+        await driver.sees("112 tok/s")
+
+
 async def test_keys_are_text_in_the_prompt_and_screens_after_esc(drive: Any, trained: Any) -> None:
     async with drive() as driver:
         await driver.press("5")

@@ -13,10 +13,29 @@ from engine.inference.sampling import Sampling
 GREEDY = Sampling(0.0)
 
 
+class Ear:
+    """Hears an answer while it is being written."""
+
+    def __init__(self) -> None:
+        self.prompt, self.times, self.text = None, [], ""
+
+    def begin(self, prompt) -> None:
+        assert not self.times
+        self.prompt = prompt
+
+    def token(self, ms: float) -> None:
+        self.times.append(ms)
+
+    def piece(self, piece) -> None:
+        self.text += piece.text
+
+
 def answer(chat) -> str:
-    pieces = []
-    chat.answer([{"role": "user", "content": "hi"}], GREEDY, 20, pieces.append, lambda: False)
-    return "".join(piece.text for piece in pieces)
+    ear = Ear()
+    _, stats = chat.answer([{"role": "user", "content": "hi"}], GREEDY, 20, ear, lambda: False)
+    assert len(ear.prompt.ids) == stats.prompt_tokens and len(ear.times) == stats.completion_tokens
+    assert ear.times[0] == stats.ttft_ms and 19 * 1000 / sum(ear.times[1:]) == pytest.approx(stats.tok_per_s)
+    return ear.text
 
 
 @pytest.mark.parametrize("dtype", ["auto", "float32", "bfloat16", "int8"])

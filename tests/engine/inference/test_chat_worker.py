@@ -152,7 +152,8 @@ def test_load_tells_what_it_loaded(worker: Client, models: tuple[Path, Path]) ->
 def test_an_answer_with_a_tool_block(worker: Client, models: tuple[Path, Path]) -> None:
     worker.load(models, SCRIPT)
     worker.send(op="generate", id="g1", messages=HELLO, temperature=0, max_tokens=60)
-    *said, done = worker.until("done")
+    first, *said, done = worker.until("done")
+    assert first == {"event": "begin", "id": "g1", "prompt_tokens": 9, "dropped_turns": 0, "context": 256}
     assert all(event["id"] == "g1" for event in [*said, done])
     assert "".join(event["text"] for event in said if event["event"] == "token") == "Q: oké"
     assert [(e["phase"], e["text"]) for e in said if e["event"] == "tool"] == [("input", "2*3"), ("output", "6")]
@@ -161,6 +162,8 @@ def test_an_answer_with_a_tool_block(worker: Client, models: tuple[Path, Path]) 
     assert (stats["prompt_tokens"], stats["completion_tokens"], stats["context"]) == (9, 15, 256)
     assert stats["context_used"] == 24 and stats["dropped_turns"] == 0
     assert 0 < stats["ttft_ms"] <= 1000 * stats["seconds"] and stats["tok_per_s"] > 0
+    times = [ms for event in said for ms in event["ms"]]
+    assert times[0] == pytest.approx(stats["ttft_ms"], abs=0.01) and len(times) == 16, "told while it is written"
 
 
 @pytest.mark.parametrize(("max_tokens", "finish", "count"), [(4, "length", 4), (100_000, "context", 247)])
@@ -176,7 +179,9 @@ def test_stop_takes_effect_at_once_and_answers_wait_in_line(worker: Client, mode
     worker.load(models, LOOP)
     for name in ("one", "two", "three"):
         worker.send(op="generate", id=name, messages=HELLO, max_tokens=19_000)
-    assert worker.receive() == {"event": "token", "id": "one", "text": "a"}
+    assert worker.receive()["event"] == "begin"
+    one = worker.receive()
+    assert (one["event"], one["id"], one["text"], len(one["ms"])) == ("token", "one", "a", 1)
     worker.send(op="stop", id="two")
     worker.send(op="stop", id="nobody")
     begin = time.monotonic()
@@ -184,7 +189,8 @@ def test_stop_takes_effect_at_once_and_answers_wait_in_line(worker: Client, mode
     done = worker.until("done")[-1]
     assert (done["id"], done["finish"]) == ("one", "cancelled") and time.monotonic() - begin < 2
     assert done["stats"]["completion_tokens"] < 19_000
-    [done] = worker.until("done")
+    begun, done = worker.until("done")
+    assert begun["event"] == "begin"
     assert (done["id"], done["finish"], done["stats"]["completion_tokens"]) == ("two", "cancelled", 0)
     assert worker.receive()["id"] == "three"
     worker.send(op="generate", id="three", messages=HELLO)
