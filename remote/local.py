@@ -14,6 +14,7 @@ from pathlib import Path
 
 from remote.errors import CommandTimeout, FileReplaced, NoSuchFile
 from remote.host import Completed, FileStat
+from remote.secret_text import child_environment
 
 _PIECE = 1 << 20  # bytes read at once while following, and the longest line that is waited for
 
@@ -29,7 +30,7 @@ class LocalHost:
     def run(self, argv: Sequence[str], *, stdin: bytes = b"", env: Mapping[str, str] | None = None,
             cwd: str | None = None, timeout: float = 60.0) -> Completed:
         process = subprocess.Popen(list(argv), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                   env={**os.environ, **(env or {})}, cwd=cwd, start_new_session=True)
+                                   env=child_environment(env), cwd=cwd, start_new_session=True)
         try:
             out, err = process.communicate(stdin, timeout=timeout)
         except subprocess.TimeoutExpired:

@@ -6,8 +6,10 @@ It knows the shapes of the keys that we handle and every value that was register
 from __future__ import annotations
 
 import base64
+import os
 import re
 import threading
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import quote
 
@@ -15,11 +17,17 @@ if TYPE_CHECKING:
     from remote.host import Host
 
 MASK = "[secret]"
+_ACCOUNT_KEYS = ("RUNPOD_API_KEY",)
 _SHORTEST = 8  # characters; a shorter value would blank out ordinary words
 _SHAPES = re.compile(
     r"\b(?:hf_[A-Za-z0-9]{16,}|rpa_[A-Za-z0-9]{16,}|sk-(?:or-)?[A-Za-z0-9_-]{16,})"
     r"|(?<=[Bb]earer )[A-Za-z0-9._~+/=-]{8,}"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
+
+
+def child_environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
+    """This process's environment for a command that it starts: all but the key that rents machines, and `more`."""
+    return {**{name: value for name, value in os.environ.items() if name not in _ACCOUNT_KEYS}, **(more or {})}
 
 
 class Secret:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from console.machines.targets import LOCAL
+from remote.secret_text import child_environment
 
 if TYPE_CHECKING:
     from console.machines.hosts import Hosts
@@ -42,7 +43,8 @@ class ProcessHere:
 
     def __init__(self, argv: Sequence[str]) -> None:
         pipe = subprocess.PIPE
-        self._process = subprocess.Popen(list(argv), stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True)
+        self._process = subprocess.Popen(list(argv), stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True,
+                                         env=child_environment())
         assert self._process.stdin and self._process.stdout and self._process.stderr
         self.stdin: IO[bytes] = self._process.stdin
         self.stdout: IO[bytes] = self._process.stdout

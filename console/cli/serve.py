@@ -13,6 +13,7 @@ from console.chat.model_choice import choose
 from engine.config import to_argv
 from engine.settings.choices import BACKENDS, DEVICES, SOURCES, STORED
 from engine.settings.serving import Serve
+from remote.secret_text import child_environment
 
 
 @click.command()
@@ -58,4 +59,4 @@ def argv(wanted: Sequence[str], source: str | None, tag: str | None, step: int |
 def _become(words: list[str]) -> NoReturn:
     """Replace this process, so that signals and the exit code are the server's own."""
     sys.stdout.flush()
-    os.execv(words[0], words)
+    os.execve(words[0], words, child_environment())

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from console.errors import ConsoleError, NotFound, Refused
 from console.keeping.backups import Progress, base_for, in_our_words, same_vocabulary, token_if_any
 from console.paths import Home
+from remote.secret_text import child_environment
 
 if TYPE_CHECKING:
     from engine.catalog import ModelInfo
@@ -167,7 +168,7 @@ def export(model: ModelInfo, target: Path) -> dict[str, Any]:
 def _engine(words: Sequence[str]) -> dict[str, Any]:
     """Run a verb of the engine that answers with one JSON line."""
     done = subprocess.run([sys.executable, "-m", "engine", *words], capture_output=True, text=True, check=False,
-                          timeout=_CONVERT_S, stdin=subprocess.DEVNULL)
+                          timeout=_CONVERT_S, stdin=subprocess.DEVNULL, env=child_environment())
     try:
         reply = json.loads(done.stdout.splitlines()[-1])
     except (ValueError, IndexError):

@@ -27,6 +27,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from remote.fake_runpod.cloud import FakeCloud, Life, Refused, bill, catalogue, pod_json
 from remote.fake_runpod.pod import kill_marked
+from remote.secret_text import child_environment
 
 _BODY = {"name", "image", "cloud", "gpu", "dataCenterIds", "globalNetworking", "startJupyter", "startSsh", "args",
          "disk", "env", "ports", "registry", "mounts"}
@@ -317,7 +318,7 @@ def demo(folder: Path, *, hours: float = 6.0) -> tuple[str, str]:
     with open(folder / "log.txt", "ab") as log:
         subprocess.Popen([sys.executable, "-m", "remote.fake_runpod.server", str(folder), "--hours", f"{hours:g}"],
                          stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-                         cwd=Path(__file__).parents[2])
+                         cwd=Path(__file__).parents[2], env=child_environment())
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         found = _running(folder)
