@@ -1,17 +1,21 @@
 """What the server adds to decoding, and what many readers at once gain: tokens per second, side by side in one run.
 
-    python tests/bench/bench_serve.py [--base DIR] [--tokens 200] [--flags "--backend=torch"]
+    python tests/bench/bench_serve.py [--base DIR | --depth 4 12] [--backend native torch] [--tokens 100] [--rounds 3]
 
-`direct` is the chat worker's own loop in this process; the others come over HTTP as a client sees them, 1, 2, 4 and 8
-at once. Without --base a random d4-sized model is made. Prints one table; gates nothing.
+`direct` is the chat worker's own loop, in a process of its own; the others come over HTTP as a client sees them, 1, 2,
+4 and 8 at once. In every round the contenders take turns; the medians are printed, and ratios to `direct` and to one
+reader. Without --base random models of nanochat's classic shapes are made. Prints tables; gates nothing.
 """
 
 from __future__ import annotations
 
 import argparse
+import http.client
 import importlib.util
 import json
+import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import threading
@@ -19,11 +23,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 MESSAGES = [{"role": "user", "content": "Tell me a story."}]
+AT_ONCE = (1, 2, 4, 8)
+CONTEXT = 1024
 
 
 def part(path: str) -> Any:
@@ -34,100 +38,125 @@ def part(path: str) -> Any:
     return module
 
 
-def random_model(base: Path, context: int) -> None:
-    """A model of the shape that `tiny` trains, whose answers go on until they are cut."""
+def random_model(base: Path, depth: int) -> None:
+    """A model whose answers go on until they are cut."""
     import torch
 
-    from engine.model.config import GPTConfig
+    from engine.model.config import from_depth
     from engine.model.gpt import GPT
     from engine.train.checkpoint import save_checkpoint
 
     tokenizer = part("tests/engine/inference/conftest.py").make_tokenizer()
     tokenizer.save(base / "tokenizer")
-    model = GPT(GPTConfig(context, tokenizer.get_vocab_size(), 4, 4, 4, 256))
+    model = GPT(from_depth(depth, sequence_len=CONTEXT, vocab_size=tokenizer.get_vocab_size()))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(std=0.05, generator=torch.Generator().manual_seed(1))
         model.lm_head.weight[256:] = 0  # special tokens stay unlikely
-    save_checkpoint(base / "chatsft_checkpoints" / "d4", 1, source="sft", model=model.state_dict(),
+    save_checkpoint(base / "chatsft_checkpoints" / f"d{depth}", 1, source="sft", model=model.state_dict(),
                     tokenizer_sha256=tokenizer.sha256(), meta={"step": 1, "model_config": model.config.to_dict()})
 
 
-class Nobody:
-    """Hears an answer and lets it pass."""
+class Direct:
+    """The chat worker, asked over its pipe."""
 
-    def begin(self, prompt: object) -> None: ...
+    def __init__(self, base: Path, backend: str, threads: int) -> None:
+        environment = {**os.environ, "NANOCHAT_BASE_DIR": str(base), "LLMCONSOLE_THREADS": str(threads),
+                       "OMP_NUM_THREADS": str(threads)}
+        words = [sys.executable, "-m", "engine", "chat", "--json", "--source=sft", f"--backend={backend}"]
+        self._process = subprocess.Popen(words, cwd=ROOT, env=environment, stdin=subprocess.PIPE,
+                                         stdout=subprocess.PIPE, text=True)
+        self._until("loaded")
 
-    def token(self, ms: float) -> None: ...
+    def _until(self, kind: str) -> dict[str, Any]:
+        assert self._process.stdout
+        for line in self._process.stdout:
+            event = json.loads(line)
+            assert event["event"] != "error", event
+            if event["event"] == kind:
+                return event
+        raise AssertionError("the worker ended")
 
-    def piece(self, piece: object) -> None: ...
-
-
-def direct(base: Path, tokens: int) -> float:
-    """Tokens per second of the chat worker's loop."""
-    from engine.catalog import default_model, list_models
-    from engine.inference.chat import load_chat
-    from engine.inference.sampling import Sampling
-
-    info = default_model(list_models(base))
-    assert info is not None
-    chat = load_chat(info.path, info.step, info.tokenizer_dir)
-    rates = []
-    for _ in range(3):
+    def asked(self, tokens: int) -> tuple[float, float]:
+        """(tokens per second, time to the first token in ms)."""
+        assert self._process.stdin
         begin = time.perf_counter()
-        _, stats = chat.answer(MESSAGES, Sampling(1.0, 50, seed=1), tokens, Nobody(), lambda: False)
-        rates.append(stats.completion_tokens / (time.perf_counter() - begin))
-    return statistics.median(rates)
+        self._process.stdin.write(json.dumps({"op": "generate", "id": "g", "messages": MESSAGES, "temperature": 1,
+                                              "seed": 1, "max_tokens": tokens}) + "\n")
+        self._process.stdin.flush()
+        stats = self._until("done")["stats"]
+        return stats["completion_tokens"] / (time.perf_counter() - begin), stats["ttft_ms"]
+
+    def close(self) -> None:
+        self._process.communicate(timeout=10)
 
 
-def asked(url: str, tokens: int, at_once: int) -> tuple[float, float]:
-    """(tokens per second of all together, median time to the first text in ms)."""
-    firsts: list[float] = []
-    counts: list[int] = []
+def asked(port: int, tokens: int, at_once: int) -> tuple[float, float]:
+    """(tokens per second of all together, median time to the first text in ms). The client does as little as it can:
+    it shares the cores with the server."""
+    firsts, counts = [0.0] * at_once, [0] * at_once
+    body = {"messages": MESSAGES, "max_tokens": tokens, "temperature": 1, "stream": True,
+            "stream_options": {"include_usage": True}}
 
-    def one(seed: int) -> None:
-        begin, first = time.perf_counter(), 0.0
-        body = {"messages": MESSAGES, "max_tokens": tokens, "temperature": 1, "seed": seed, "stream": True,
-                "stream_options": {"include_usage": True}}
-        with httpx.stream("POST", f"{url}/v1/chat/completions", json=body, timeout=120) as reply:
-            for line in reply.iter_lines():
-                if not first and '"content":"' in line and '"content":""' not in line:
-                    first = 1000 * (time.perf_counter() - begin)
-                if '"usage"' in line:
-                    counts.append(json.loads(line.removeprefix("data: "))["usage"]["completion_tokens"])
-        firsts.append(first)
+    def one(number: int) -> None:
+        begin = time.perf_counter()
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+        connection.request("POST", "/v1/chat/completions", json.dumps({**body, "seed": number}),
+                           {"content-type": "application/json"})
+        for line in connection.getresponse():
+            if not firsts[number] and b'"content":"' in line and b'"content":""' not in line:
+                firsts[number] = 1000 * (time.perf_counter() - begin)
+            if b'"usage":{' in line:
+                counts[number] = json.loads(line.removeprefix(b"data: "))["usage"]["completion_tokens"]
+        connection.close()
 
-    threads = [threading.Thread(target=one, args=(seed,)) for seed in range(at_once)]
+    threads = [threading.Thread(target=one, args=(number,)) for number in range(at_once)]
     begin = time.perf_counter()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    assert all(counts), counts
     return sum(counts) / (time.perf_counter() - begin), statistics.median(firsts)
+
+
+def compare(base: Path, title: str, backend: str, words: argparse.Namespace) -> None:
+    """One table."""
+    worker = Direct(base, backend, words.threads)
+    server = part("tests/engine/inference/serving/conftest.py").Server(base, f"--backend={backend}",
+                                                                       threads=words.threads)
+    try:
+        worker.asked(8)
+        asked(server.port, 8, max(AT_ONCE))
+        rounds = [[worker.asked(words.tokens), *(asked(server.port, words.tokens, n) for n in AT_ONCE)]
+                  for _ in range(words.rounds)]
+    finally:
+        worker.close()
+        server.stop()
+    medians = [[statistics.median(values) for values in zip(*one, strict=True)] for one in zip(*rounds, strict=True)]
+    (direct, direct_first), (alone, _), *_ = medians
+    print(f"\n{title}, {backend}, {words.threads} threads\n{'':>10} {'tok/s':>8} {'of direct':>10} {'of one':>7} "
+          f"{'first text':>11}\n{'direct':>10} {direct:8.0f} {'':>18} {direct_first:8.1f} ms")
+    for n, (rate, first) in zip(AT_ONCE, medians[1:], strict=True):
+        print(f"{n:>2} at once {rate:8.0f} {rate / direct:9.2f}x {rate / alone:6.2f}x {first:8.1f} ms", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
     parser.add_argument("--base", type=Path)
-    parser.add_argument("--tokens", type=int, default=200)
-    parser.add_argument("--flags", default="")
+    parser.add_argument("--depth", type=int, nargs="+", default=[4, 12])
+    parser.add_argument("--backend", nargs="+", default=["native", "torch"])
+    parser.add_argument("--tokens", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     words = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        base = words.base or Path(folder)
-        if words.base is None:
-            random_model(base, 1024)
-        alone = direct(base, words.tokens)
-        server = part("tests/engine/inference/serving/conftest.py").Server(base, *words.flags.split())
-        try:
-            asked(server.url, words.tokens, 1)
-            print(f"{'':>10} {'tok/s':>9} {'of direct':>10} {'first text':>11}")
-            print(f"{'direct':>10} {alone:9.0f} {'':>10} {'':>11}")
-            for at_once in (1, 2, 4, 8):
-                rounds = [asked(server.url, words.tokens, at_once) for _ in range(3)]
-                rate, first = (statistics.median(values) for values in zip(*rounds, strict=True))
-                print(f"{at_once:>3} at once {rate:9.0f} {rate / alone:9.2f}x {first:8.1f} ms")
-        finally:
-            server.stop()
+    for depth in [0] if words.base else words.depth:
+        with tempfile.TemporaryDirectory() as folder:
+            base = words.base or Path(folder)
+            if not words.base:
+                random_model(base, depth)
+            for backend in words.backend:
+                compare(base, f"d{depth}" if depth else str(base), backend, words)
 
 
 if __name__ == "__main__":

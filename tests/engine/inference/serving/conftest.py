@@ -27,8 +27,9 @@ LETTER = ord("~")        # what the endless model repeats
 class Server:
     """`python -m engine serve` on a free port."""
 
-    def __init__(self, base: Path, *flags: str, token: str | None = None) -> None:
-        environment = {**os.environ, "NANOCHAT_BASE_DIR": str(base), "OMP_NUM_THREADS": "1", "LLMCONSOLE_THREADS": "1"}
+    def __init__(self, base: Path, *flags: str, token: str | None = None, threads: int = 1) -> None:
+        environment = {**os.environ, "NANOCHAT_BASE_DIR": str(base), "OMP_NUM_THREADS": str(threads),
+                       "LLMCONSOLE_THREADS": str(threads)}
         environment.pop("LLMCONSOLE_SERVE_TOKEN", None)
         if token:
             environment["LLMCONSOLE_SERVE_TOKEN"] = token
