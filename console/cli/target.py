@@ -13,7 +13,7 @@ from console.cli.output import emit_json, json_option, line, note, table, when
 from console.cli.workspace import fresh_workspace
 from console.errors import NotFound, Refused, UsageProblem
 from console.exit_codes import Exit
-from console.machines.hosts import ssh_host
+from console.machines.hosts import shell_argv, ssh_host
 from console.machines.targets import LOCAL, POD, Target, Targets
 from console.paths import Home, home
 from console.plan import gigabytes
@@ -189,9 +189,7 @@ def target_shell(name: str, command: tuple[str, ...], dry_run: bool) -> None:
     import os
     import shlex
 
-    state, found = Home(home()), Targets().find(name)
-    here = [os.environ.get("SHELL", "/bin/sh"), *(["-c", shlex.join(command)] if command else [])]
-    argv = here if found.kind == LOCAL else ssh_host(found, state).shell_argv(command)
+    argv = shell_argv(Targets().find(name), Home(home()), command)
     if dry_run:
         line(shlex.join(argv))
     else:

@@ -6,10 +6,12 @@ nothing; `contact` is for looking, `get` for doing what a person asked. It knows
 
 from __future__ import annotations
 
+import os
 import random
+import shlex
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,6 +164,13 @@ def ssh_host(target: Target, home: Home, *, listed: bool = True) -> SshHost:
 
     pin = KnownKey(KnownHosts(home.known_hosts), target.alias)
     return SshHost(target.name, route, pin, python=target.python or ("python3",))
+
+
+def shell_argv(target: Target, home: Home, command: Sequence[str] = ()) -> list[str]:
+    """The words that open a shell there in a person's own terminal, or run one command."""
+    if target.kind != LOCAL:
+        return ssh_host(target, home).shell_argv(command)
+    return [os.environ.get("SHELL", "/bin/sh"), *(["-c", shlex.join(command)] if command else [])]
 
 
 def route_to(target: Target) -> Route:

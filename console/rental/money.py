@@ -43,5 +43,5 @@ def shout(rental: Rental, at: float) -> str:
         left = int(rental.hold_left(at))
         price = f"${rental.usd_per_minute:.2f}/min for {left // 60}:{left % 60:02d} more"
         safe = rental.proof or "copying its checkpoints"
-        return f"{rental.run} FAILED, its machine bills {price}: s resume · S shell · G give back · {safe}"
+        return f"{rental.run} FAILED, its machine bills {price}: {safe} · M: resume, shell, give back"
     return ""

@@ -1,4 +1,5 @@
-"""What a person decides about machines: which one to use, renting, limits, ending. The app's half of `rentals`.
+"""What a person decides about rented machines: renting, limits, a failed run's machine, ending. The app's half of
+`rentals`.
 
 Everything that asks a provider or a machine runs in the background and ends in a message.
 """
@@ -6,17 +7,16 @@ Everything that asks a provider or a machine runs in the background and ends in 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import on
-from textual.content import Content
+from textual.binding import Binding
 
-from console.decisions import FAILURES, Decisions
-from console.errors import Refused, UsageProblem
-from console.machines.targets import LOCAL, RENTED
-from console.messages import ActionDone, KeyShown, LossesFound, QuoteMade, QuoteRefused
-from console.rental.rental import Rental, level
-from console.screens.picker import Choice, Picker
+from console.decisions import FAILURES
+from console.errors import UsageProblem
+from console.machines.choosing import Choosing
+from console.messages import ActionDone, LossesFound, QuoteMade, QuoteRefused
+from console.rental.rental import Phase, Rental, level
 from console.text import clean_line
 
 if TYPE_CHECKING:
@@ -26,99 +26,16 @@ if TYPE_CHECKING:
     from console.screens.rent_sheet import RentSheet, Wish
 
 
-class Renting(Decisions):
+class Renting(Choosing):
     """A mixin of the app."""
 
+    BINDINGS: ClassVar = [
+        Binding("M", "machine", "rented machine", id="app.machine", show=False,
+                tooltip="The rented machine: its money and timer; resume, shell, limit, give back"),
+    ]
+
     _quote: Quote | None = None
-    _warned: dict[str, str] | None = None
-
-    # which machine
-
-    def action_choose_target(self) -> None:
-        """Choose where runs go from now on."""
-        self.push_screen(Picker("Where should runs go?", self._target_choices(), "none"), self._target_chosen)
-
-    def _target_choices(self) -> list[Choice]:
-        hosts = self.workspace.hosts
-        chosen = hosts.targets.default or self.settings.run.target
-        found = []
-        for target in hosts.targets.all():
-            facts = target.gpus or ("always there, costs nothing" if target.kind == LOCAL else "")
-            silent = hosts.silence(target.name)
-            state = f"no answer: {silent.error}" if silent else "" if target.kind == LOCAL or target.python else \
-                "not prepared yet: enter prepares it"
-            line = Content.assemble(("* " if target.name == chosen else "  "), (f"{target.title:<20}", "bold"),
-                                    f"{clean_line(target.address, 34):<36}", (facts, "$foreground-muted"), "  ",
-                                    (clean_line(state, 80), "$text-warning"))
-            found.append(Choice(target.name, line, f"{target.name} {target.title} {target.address} {facts}"))
-        for name in RENTED:
-            line = Content.assemble(("* " if name == chosen else "  "), (f"{name:<20}", "bold"),
-                                    ("rent a machine for each run; asks for a budget first", "$foreground-muted"))
-            found.append(Choice(name, line, f"{name} rent pod"))
-        add = Content.assemble("  ", (f"{'add a machine …':<20}", "bold"),
-                               ("one that ssh reaches: user@host", "$foreground-muted"))
-        return [*found, Choice("+", add, "add ssh host machine")]
-
-    def _target_chosen(self, name: str | None) -> None:
-        if name == "+":
-            self.action_add_target()
-        elif name is not None:
-            self.in_background(lambda: self._use(name))
-
-    def _use(self, name: str) -> Message:
-        """Prepare it if it is another machine's first time, then send runs there."""
-        hosts = self.workspace.hosts
-        if name not in RENTED and name != LOCAL and not hosts.target(name).python:
-            from console.machines.hosts import ssh_host
-            from console.machines.preparing import prepare
-
-            box = ssh_host(hosts.target(name), self.workspace.home)
-            try:
-                prepare(box, hosts.targets, hosts.target(name), self._tell)
-            finally:
-                box.close()
-        hosts.targets.use(name)
-        return ActionDone(f"Runs go to {hosts.target(name).title if name not in RENTED else name} now.")
-
-    def _tell(self, text: str) -> None:
-        self.call_from_thread(self.notify, clean_line(text, 200), markup=False, timeout=4)
-
-    def action_add_target(self) -> None:
-        """Look at a machine and remember it."""
-        from console.screens.money_sheets import TypedSheet
-
-        lines = [Content("A machine that ssh reaches with your keys or agent. It is only looked at, not changed."),
-                 Content("Its host key is shown and pinned when you agree."), Content(""),
-                 Content.styled("same as  llmconsole target add user@host", "$foreground-muted")]
-        sheet = TypedSheet("Add a machine", lines, "user@host[:port]:", [("look", "Look at it")])
-        self.push_screen(sheet, lambda answer: self._look_at(sheet.typed) if answer else None)
-
-    def _look_at(self, address: str) -> None:
-        from console.machines.adding import first_look
-
-        self.in_background(lambda: KeyShown(address, first_look(self.workspace.home, address)))
-
-    @on(KeyShown)
-    def _agree(self, message: KeyShown) -> None:
-        from console.screens.sheets import Sheet
-
-        address, fingerprint = message.address, message.fingerprint
-        shown = f"  {fingerprint}" if fingerprint else "  the one that was pinned before"
-        lines = [Content(f"{clean_line(address, 100)} shows the host key"), Content(shown), Content(""),
-                 Content("Compare it with what its owner tells you. From now on it must show this key.")]
-        self.push_screen(Sheet("Is that the machine you mean?", lines, "It is", "Cancel"),
-                         lambda yes: self.in_background(lambda: self._add(address, fingerprint)) if yes else None)
-
-    def _add(self, address: str, fingerprint: str) -> Message:
-        from console.machines.adding import add, look, target_for
-
-        def same(shown: str) -> None:
-            if shown != fingerprint:
-                raise Refused(f"{address} shows another key than a moment ago, so it was not added")
-
-        target = target_for(self.workspace.home, address)
-        added = add(self.workspace.home, target, look(target, self.workspace.home, same))
-        return ActionDone(f"Added {added.name}: {added.gpus or 'no GPU'}. Choose it with t; it is prepared first.")
+    _warned: dict[str, object] | None = None
 
     # renting
 
@@ -191,9 +108,11 @@ class Renting(Decisions):
         rental = self.rented_here
         if rental is None:
             self.notify("No rented machine is there.", markup=False)
-            return
-        found = rental
-        self.in_background(lambda: LossesFound(found, self._losses(found)))
+        else:
+            self._ask_end(rental)
+
+    def _ask_end(self, rental: Rental) -> None:
+        self.in_background(lambda: LossesFound(rental, self._losses(rental)))
 
     def _losses(self, rental: Rental) -> tuple[str, ...]:
         try:
@@ -239,22 +158,45 @@ class Renting(Decisions):
 
         def decided(answer: str | None) -> None:
             if answer:
-                self.in_background(lambda: self._set_limit(rental, sheet.typed))
+                self.in_background(lambda: self._set_limit(rental, sheet.typed, sheet.also[0]))
 
         self.push_screen(sheet, decided)
 
-    def _set_limit(self, rental: Rental, typed: str) -> Message:
-        try:
-            usd = float(typed.removeprefix("$"))
-        except ValueError:
-            raise UsageProblem(f"{typed!r} is no number of dollars, so nothing was changed") from None
-        after = self.workspace.operator.rentals.set_limit(rental.id, usd, rental.budget_hours)
-        return ActionDone(f"The limit of {after.run} is ${after.budget_usd:.2f} now.")
+    def _set_limit(self, rental: Rental, usd: str, hours: str) -> Message:
+        after = self.workspace.operator.rentals.set_limit(rental.id, _amount(usd, "dollars"), _amount(hours, "hours"))
+        pending = " The pod's own timer follows as soon as it can be reached." if after.timer_pending else ""
+        limits = f"${after.budget_usd:.2f} and {after.budget_hours:g} h"
+        return ActionDone(f"The limit of {after.run} is {limits} now.{pending}")
+
+    def action_machine(self) -> None:
+        """Show the rented machine, and what can be done with it."""
+        if (rental := self.rented_here) is None:
+            self.notify("No rented machine is there.", markup=False)
+        else:
+            self._show_machine(rental)
+
+    def _show_machine(self, rental: Rental) -> None:
+        from console.screens.money_sheets import machine_sheet
+
+        def decided(answer: str | None) -> None:
+            if answer == "resume":
+                self._resume(rental.run)
+            elif answer == "shell":
+                self.open_shell(str(rental.detail.get("target")))
+            elif answer == "limit":
+                self._ask_limit(rental, running_out=False)
+            elif answer == "end":
+                self._ask_end(rental)
+
+        self.push_screen(machine_sheet(rental), decided)
 
     def watch_money(self) -> None:
-        """Once per rental and colour: amber is told, red opens the guard's sheet; what is not safe is shouted."""
+        """Once per rental: amber is told, red opens the guard's sheet, a machine that is held opens its own."""
         warned = self._warned = {} if self._warned is None else self._warned
         for rental in self.glance.rented.alive if self.glance else ():
+            if rental.phase is Phase.HELD and warned.get(f"held {rental.id}") != rental.since:
+                warned[f"held {rental.id}"] = rental.since
+                self._show_machine(rental)
             now = level(rental.share(time.time()))
             if now and warned.get(rental.id) != now:
                 warned[rental.id] = now
@@ -263,3 +205,10 @@ class Renting(Decisions):
                 else:
                     self.notify(f"{clean_line(rental.run, 60)} has used {rental.share(time.time()):.0%} of its budget.",
                                 title="budget", severity="warning", markup=False, timeout=15)
+
+
+def _amount(typed: str, what: str) -> float:
+    try:
+        return float(typed.removeprefix("$"))
+    except ValueError:
+        raise UsageProblem(f"{typed!r} is no number of {what}, so nothing was changed") from None

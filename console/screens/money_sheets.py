@@ -14,21 +14,23 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static
 
-from console.rental.rental import WORDS, Rental
+from console.rental.rental import WORDS, Phase, Rental
 from console.text import clean_line
-from console.widgets.numbers import span
+from console.widgets.numbers import clock, span
 
 
 class TypedSheet(ModalScreen[str | None]):
-    """Lines, one input, buttons by id. Answers the id of the button, with `typed` holding what was written."""
+    """Lines, inputs, buttons by id. Answers the id of the button; `typed` holds what was written into the first input,
+    `also` what stands in those of `more`, which are (label, value) each."""
 
     CSS_PATH = "sheets.tcss"
     BINDINGS: ClassVar = [Binding("escape", "leave", "back", id="typed.back", tooltip="Change nothing")]
 
     def __init__(self, title: str, lines: Sequence[Content], label: str, buttons: Sequence[tuple[str, str]],
-                 value: str = "") -> None:
+                 value: str = "", *, more: Sequence[tuple[str, str]] = (), leave: str = "Cancel") -> None:
         super().__init__()
         self._title, self._lines, self._label, self._buttons, self.typed = title, lines, label, buttons, value
+        self._labels, self.also, self._leave = [text for text, _ in more], [text for _, text in more], leave
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="sheet") as sheet:
@@ -41,10 +43,13 @@ class TypedSheet(ModalScreen[str | None]):
                 with Horizontal(classes="sheet-inputs"):
                     yield Static(Content(self._label), classes="label", markup=False)
                     yield Input(self.typed, compact=True, id="typed")
+                    for number, label in enumerate(self._labels):
+                        yield Static(Content(label), classes="label", markup=False)
+                        yield Input(self.also[number], compact=True, id=f"also-{number}")
             with Horizontal(classes="sheet-buttons"):
                 for name, text in self._buttons:
                     yield Button(Content(text), id=name, classes="danger" if name == "lose" else "")
-                yield Button(Content("Cancel"), id="cancel")
+                yield Button(Content(self._leave), id="cancel")
 
     def on_mount(self) -> None:
         self.query_one("#cancel", Button).focus()
@@ -55,7 +60,11 @@ class TypedSheet(ModalScreen[str | None]):
 
     @on(Input.Changed)
     def _changed(self, event: Input.Changed) -> None:
-        self.typed = event.value.strip()
+        kind, _, number = str(event.input.id).partition("-")
+        if kind == "typed":
+            self.typed = event.value.strip()
+        else:
+            self.also[int(number)] = event.value.strip()
 
     @on(Input.Submitted)
     def _submitted(self) -> None:
@@ -88,19 +97,62 @@ def terminate_sheet(rental: Rental, losses: Sequence[str]) -> TypedSheet:
 
 
 def limit_sheet(rental: Rental, running_out: bool) -> TypedSheet:
-    """The budget guard: when it acts, what it does, and another limit."""
+    """The budget guard: when it acts, what it does, and other limits."""
     now = time.time()
-    at = time.strftime("%H:%M", time.localtime(now + rental.guard_in(now)))
+    at = _moment(now + rental.guard_in(now))
     lines = [
         Content(f"${rental.spent(now):.2f} of ${rental.budget_usd:.2f} and {rental.hours(now):.2f} of "
                 f"{rental.budget_hours:g} h are used, at ${rental.usd_per_hour:.2f}/h."),
-        Content(f"The guard acts at {at}, in {span(rental.guard_in(now))}."),
-        Content(""),
-        Content("It will save a checkpoint, copy it, read the copy back, and end the pod."),
+        Content(f"The guard acts at {at}, in {span(rental.guard_in(now))}: it saves a checkpoint, copies it, reads the "
+                "copy back, and ends the pod."),
         Content("If the copy cannot be proven, the pod is kept until its own timer ends it, and this console shouts."),
-        Content("Enforced by: the timer inside the pod, and this console."),
         Content(""),
-        Content("The guard cannot be switched off."),
+        Content(f"Enforced by: {timer_words(rental)}, and this console. The guard cannot be switched off."),
+        Content(""),
+        Content.assemble(("same as  ", "$foreground-muted"),
+                         f"llmconsole cost limit {clean_line(rental.run, 60)} --budget USD --hours H"),
     ]
     title = f"Budget guard: {rental.share(now):.0%} used" if running_out else f"Limit of {clean_line(rental.run, 40)}"
-    return TypedSheet(title, lines, "new budget in dollars:", [("raise", "Change the budget")])
+    return TypedSheet(title, lines, "at most $", [("raise", "Change the limit")], f"{rental.budget_usd:g}",
+                      more=[("and hours", f"{rental.budget_hours:g}")], leave="Keep the limit")
+
+
+def machine_sheet(rental: Rental) -> TypedSheet:
+    """The rented machine: what it does, what it costs, and what can be done with it; first of all one whose run
+    failed."""
+    now, name = time.time(), clean_line(str(rental.detail.get("target", rental.id)), 40)
+    held, title = rental.phase is Phase.HELD, f"{name}: {WORDS[rental.phase]}"
+    lines = [Content(f"Run {clean_line(rental.run, 60)}" + (f": {clean_line(rental.reason, 200)}" if held else ""))]
+    if held:
+        left, price = rental.hold_left(now), rental.usd_per_minute
+        lines += [
+            Content.styled(f"Kept for {clock(left)} more, until {_moment(now + left)}, at ${price:.2f} a minute: "
+                           f"${left / 60 * price:.2f} at most.", "$text-warning"),
+            Content(f"Checkpoints: {clean_line(rental.proof, 300) or 'they are being copied and read back now'}."),
+            Content("Then what is there is copied, read back, and the machine is given back."),
+        ]
+    elif rental.note:
+        lines.append(Content(clean_line(rental.note, 300)))
+    lines += [Content(""), Content(f"${rental.spent(now):.2f} of ${rental.budget_usd:.2f}, {rental.hours(now):.2f} of "
+                                   f"{rental.budget_hours:g} h, ${rental.usd_per_hour:.2f}/h"),
+              Content(f"{timer_words(rental)}; the guard acts in {span(rental.guard_in(now))}"), Content(""),
+              Content.assemble(("same as  ", "$foreground-muted"), f"llmconsole run resume {clean_line(rental.run, 60)}"
+                               f" · target shell {name} · target down {name}")]
+    buttons = [("resume", "Resume the run")] if held or rental.phase is Phase.KEPT else []
+    buttons += [("shell", "Open a shell")] if rental.address else []
+    buttons += [("limit", "Change the limit"), ("end", "Give it back")]
+    return TypedSheet(title, lines, "", buttons, leave="Leave it")
+
+
+def timer_words(rental: Rental) -> str:
+    """What the timer inside the pod says, and what it is to say."""
+    if not rental.deadline:
+        return "the pod's own timer (set when it is created)"
+    if rental.timer_pending:
+        return (f"the pod's own timer at {_moment(rental.armed)} (pending: {_moment(rental.deadline)}, once it can be "
+                "reached)")
+    return f"the pod's own timer at {_moment(rental.armed)}"
+
+
+def _moment(at: float) -> str:
+    return time.strftime("%H:%M", time.localtime(at))

@@ -27,7 +27,7 @@ from console.widgets.axis import X_AXES
 from console.widgets.chart import Chart, ChartView, dot_columns
 from console.widgets.log_view import LogView
 from console.widgets.machine import machine_lines, machine_summary
-from console.widgets.rented import rented_lines
+from console.widgets.rented import rented_line, rented_lines
 from console.widgets.report_card import card_lines, headline, scores
 from console.widgets.stage_strip import StageStrip
 from console.widgets.text_pane import TextPane
@@ -90,6 +90,7 @@ class RunScreen(ConsoleScreen):
     def body(self) -> ComposeResult:
         yield StageStrip(id="strip")
         yield Static(id="run-state", markup=False)
+        yield Static(id="rented-line", markup=False)
         with Container(id="run-body"):
             with Horizontal(id="upper"):
                 with Container(id="charts"):
@@ -156,6 +157,9 @@ class RunScreen(ConsoleScreen):
         """The machine behind the run while it lives, and how it ended."""
         pane, here = self.query_one("#rented", TextPane), rented.here
         pane.display = here is not None
+        line = self.query_one("#rented-line", Static)
+        line.set_class(here is not None and not here.settled, "-there")
+        line.update(rented_line(here) if here is not None else "")
         if here is not None:
             key = here, int(time.time())
             pane.show("rented machine", clean_line(str(here.detail.get("target", "")), 20), key,

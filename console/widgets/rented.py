@@ -38,9 +38,13 @@ def meter(money: Money, wide: bool) -> Content:
 def rented_lines(rental: Rental, journal: Sequence[Entry], width: int) -> list[Content]:
     """Phase, reason, time and money; then what happened so far, newest last."""
     now = time.time()
-    share, shouting = rental.share(now), rental.phase is Phase.KEPT
+    share, shouting = rental.share(now), rental.phase in (Phase.KEPT, Phase.HELD)
     colour = COLOURS[level(share)]
     lines = [Content.styled(clean_line(WORDS[rental.phase], 60), "bold $text-error" if shouting else "bold")]
+    if rental.phase is Phase.HELD:
+        left = rental.hold_left(now)
+        told = f"for {clock(left)} more at ${rental.usd_per_minute:.2f}/min · {rental.proof or 'copying'}"
+        lines += [*_wrapped(clean_line(told, 300), width, "$text-error"), Content("M: resume, shell, give back")]
     if note := clean_line(rental.note or rental.reason, 300):
         lines += _wrapped(note, width, "$text-error" if shouting else "$foreground-muted")
     hours = f"{rental.hours(now):.2f} of {rental.budget_hours:g} h"
@@ -51,12 +55,26 @@ def rented_lines(rental: Rental, journal: Sequence[Entry], width: int) -> list[C
         lines.append(pair("so far", clock(now - rental.created), width, 8))
         lines.append(pair("guard", f"in {span(rental.guard_in(now))}: save, copy, prove, end", width, 8))
         if rental.deadline:
-            ends = time.strftime("%H:%M", time.localtime(rental.deadline))
-            lines.append(pair("timer", f"inside the pod, {ends}", width, 8))
+            lines.append(pair("timer", f"inside the pod, {_ends(rental)}", width, 8))
     lines += [Content.assemble((time.strftime("%H:%M:%S ", time.localtime(entry.at)), "$foreground-muted"),
                                f"{entry.phase} ", (clean_line(entry.text, 160), "$foreground-muted"))
               for entry in journal[-6:]]
     return lines
+
+
+def rented_line(rental: Rental) -> Content:
+    """The same in one line, where there is no room for a pane: what it does, its money, and when it ends itself."""
+    now = time.time()
+    parts = [clean_line(str(rental.detail.get("target", "")), 20) + " " + str(rental.phase),
+             f"${rental.spent(now):.2f} of ${rental.budget_usd:.2f}", f"${rental.usd_per_hour:.2f}/h",
+             f"guard in {span(rental.guard_in(now))}", *([f"ends {_ends(rental)}"] if rental.deadline else [])]
+    return Content.styled(" " + " · ".join(parts), COLOURS[level(rental.share(now))])
+
+
+def _ends(rental: Rental) -> str:
+    """When the pod ends itself; `21:40 → 22:40` while its timer is still to be moved."""
+    at = [rental.armed, rental.deadline] if rental.timer_pending else [rental.deadline]
+    return " → ".join(time.strftime("%H:%M", time.localtime(moment)) for moment in at)
 
 
 def _wrapped(text: str, width: int, style: str) -> list[Content]:

@@ -147,6 +147,57 @@ async def test_the_guard_opens_its_sheet_when_the_money_is_nearly_gone(
         await driver.sees("cannot be switched off")
 
 
+async def test_a_failed_run_s_machine_is_shown_with_its_price_and_resumed(
+        drive: Callable[..., Any], rented_world: tuple[FakeCloud, Workspace], monkeypatch: pytest.MonkeyPatch) -> None:
+    from console.rental.bench import PodBench
+
+    cloud, workspace = rented_world
+    failures = ["the run failed: exit 1"]
+    monkeypatch.setattr(PodBench, "failure", lambda *_: failures[0])
+    rentals = workspace.operator.rentals
+    quote = rentals.quote("short", settings=RentSettings(gpus="2xA100"), budget_usd=20, budget_hours=1)
+    rental = rentals.rent(quote)
+    async with drive((80, 24), workspace) as driver:
+        await driver.until(lambda: rentals.book.get(rental.id).phase is Phase.HELD, "the hold", 60)
+        await driver.sees("a minute: $", 15)
+        await driver.sees("Resume the run")
+        await driver.press("escape")
+        await driver.press("2")
+        await driver.sees("FAILED, its machine bills $0.06/min")
+        await driver.sees(f"{rental.detail['target']} held")  # one line instead of the pane
+        await driver.until(lambda: rentals.book.get(rental.id).proof, "the proof", 20)
+        failures[0] = ""
+        rentals.resume(rentals.book.get(rental.id), 2)
+        await driver.until(lambda: rentals.book.get(rental.id).phase is Phase.GONE, "the end", 60)
+        assert cloud.creates == 1 and all(life.ended for life in cloud.lives.values())
+
+
+async def test_dollars_and_hours_are_changed_and_what_is_pending_is_said(
+        drive: Callable[..., Any], rented_world: tuple[FakeCloud, Workspace]) -> None:
+    _, workspace = rented_world
+    rentals = workspace.operator.rentals
+    quote = rentals.quote("short", settings=RentSettings(gpus="2xA100"), budget_usd=20, budget_hours=1)
+    rental, at = rentals.rent(quote), time.time()
+    rentals.book.change(rental.id, at, phase=Phase.WAITING, name="n", pod="none", posted=at, started=at, seen=at,
+                        seen_elapsed=0.0, deadline=at + 3600, armed=at + 3600, next_try=at + 9999)
+    async with drive((80, 24), workspace) as driver:
+        await driver.until(lambda: driver.app.glance and driver.app.glance.rented.alive, "the rental")
+        await driver.press("M")
+        await driver.sees("Change the limit")
+        driver.app.screen.query_one("#limit").press()
+        await driver.sees("and hours")
+        sheet = driver.app.screen
+        sheet.query_one("#typed", Input).value, sheet.query_one("#also-0", Input).value = "50", "3"
+        await driver.until(lambda: sheet.also == ["3"], "the hours")
+        sheet.query_one("#raise").press()
+        await driver.until(lambda: rentals.book.get(rental.id).budget_hours == 3, "the change", 10)
+        after = rentals.book.get(rental.id)
+        assert after.budget_usd == 50 and after.timer_pending and after.deadline == pytest.approx(at + 3 * 3600)
+        await driver.press("2")
+        await driver.sees("→")
+        rentals.book.change(rental.id, at, phase=Phase.GONE, ended=at)
+
+
 async def test_the_target_picker_shows_and_changes_where_runs_go(
         drive: Callable[..., Any], rented_world: tuple[FakeCloud, Workspace]) -> None:
     _, workspace = rented_world
