@@ -5,6 +5,7 @@ A stage is `run(config, context)`. It does not know if a person, the supervisor 
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
@@ -22,6 +23,8 @@ from engine.rundir import base_dir, write_atomic
 from engine.wandb_mirror import MirroredWriter
 
 EXIT_STOPPED = 75  # the stage was asked to stop, saved what it had, and can be resumed (EX_TEMPFAIL)
+
+_PR_SET_PDEATHSIG = 1
 
 RUN_DIR, STAGE_ID, ATTEMPT = "LLMCONSOLE_RUN_DIR", "LLMCONSOLE_STAGE_ID", "LLMCONSOLE_ATTEMPT"
 
@@ -101,7 +104,12 @@ def from_environment(stage: str, mirror: str | None = None) -> StageContext:
 
 
 def obey_sigterm(context: StageContext) -> None:
-    """SIGTERM and SIGINT mean: finish the step, save, exit. A second SIGINT ends the process at once."""
+    """SIGTERM and SIGINT mean: finish the step, save, exit. A second SIGINT ends the process at once.
+
+    One of torchrun's processes ends when torchrun is killed: nothing would tell it to stop before the next attempt.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ and sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
     def ask(signum: int, frame: object) -> None:
         if context.stop_requested and signum == signal.SIGINT:

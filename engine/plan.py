@@ -16,6 +16,9 @@ from engine.context import ATTEMPT, RUN_DIR, STAGE_ID
 from engine.rundir import RunDir
 
 
+SAVE_WITHIN_S = 600  # what torchrun gives its processes to save after SIGTERM; by itself it kills them after 30 s
+
+
 @dataclass(frozen=True)
 class PlannedStage:
     """One row of run.json. `id` such as "04-base_train" names its log and its done mark; `index` counts from 1."""
@@ -58,4 +61,4 @@ def torchrun_argv(gpus: int, python: Sequence[str]) -> list[str]:
 def stage_env(run: RunDir, step: PlannedStage, attempt: int) -> dict[str, str]:
     """What a stage needs in its environment, beside what the supervisor itself has there."""
     return {"NANOCHAT_BASE_DIR": str(run.base), RUN_DIR: str(run.path), STAGE_ID: step.id, ATTEMPT: str(attempt),
-            "PYTHONUNBUFFERED": "1"}
+            "PYTHONUNBUFFERED": "1", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(SAVE_WITHIN_S)}

@@ -1,8 +1,8 @@
-"""One large file over HTTP, whole and verified or not at all, whatever the line does.
+"""One file over HTTP, whole and verified or not at all, whatever the line does. Every download of the engine is here.
 
 Bytes go to `<name>.part` and stay there when the line breaks or the process ends; the next attempt asks for the rest.
-The size and, where the server tells it, the sha256 must agree before the file gets its name. What is in the file, and
-which files there are, is not known here.
+The size and the sha256, as far as we or the server know them, must agree before the file gets its name. What is in the
+file, and which files there are, is not known here.
 """
 
 from __future__ import annotations
@@ -10,11 +10,14 @@ from __future__ import annotations
 import os
 import random
 import re
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from engine.context import StageError
 from engine.rundir import file_sha256, sync_dir
 
 if TYPE_CHECKING:
@@ -22,26 +25,70 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 6           # in a row without one new byte
 TIMEOUT_S = 30.0       # without a byte
+FIRST_WAIT_S = 2.0     # after a failure; twice that after the next
 LONGEST_WAIT_S = 60.0  # between two attempts
+_HEADERS = {"Accept-Encoding": "identity", "User-Agent": "llmconsole"}  # a compressed answer could not be gone on with
 _SHA256 = re.compile(r'"?([0-9a-f]{64})"?')
 
 Check = Callable[[Path], "str | None"]  # what is wrong with a file that has arrived
+Log = Callable[[str], object]
+T = TypeVar("T")
 
 
 class DownloadError(Exception):
-    """The file cannot be had; the message names the address and the cause. `retry`: another time it may."""
+    """The file cannot be had; the message names the address and the cause. `retry`: another time it may. `status` is
+    the server's answer, 0 without one."""
 
-    def __init__(self, text: str, retry: bool) -> None:
+    def __init__(self, text: str, retry: bool, status: int = 0) -> None:
         super().__init__(text)
-        self.retry = retry
+        self.retry, self.status = retry, status
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a file before it is fetched. One whose hash is known is gone on with whatever the server says of
+    its version."""
+
+    size: int | None = None
+    sha256: str | None = None
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """`sha256` is None when the server told none, so that nothing was there to compare with."""
+    """`sha256` is None when nobody told one, so that nothing was there to compare with."""
 
     size: int
     sha256: str | None
+
+
+@contextmanager
+def open_line(log: Log, *, headers: Mapping[str, str] | None = None) -> Iterator[Line]:
+    """A line for one download after the other, which tells `log` what it waits for."""
+
+    def again(problem: str, seconds: float) -> None:
+        log(f"{problem}; again in {seconds:.0f} s")
+        time.sleep(seconds)
+
+    with new_client() as client:
+        yield Line(client, dict(headers or {}), FIRST_WAIT_S, lambda count: None, again)
+
+
+def new_client() -> httpx.Client:
+    import httpx
+
+    return httpx.Client(timeout=httpx.Timeout(TIMEOUT_S, connect=10.0), follow_redirects=True)
+
+
+@contextmanager
+def explained(folder: Path, missing: Callable[[str], StageError]) -> Iterator[None]:
+    """What a download below `folder` raises, as a StageError: what `missing` makes of the cause, or a full disk."""
+    try:
+        yield
+    except DownloadError as error:
+        raise missing(str(error)) from error
+    except OSError as error:
+        raise StageError(f"cannot write below {folder}: {error.strerror or error}",
+                         "free some disk space and start again; what has arrived is kept", "disk") from error
 
 
 @dataclass(frozen=True)
@@ -54,61 +101,102 @@ class Line:
     arrived: Callable[[int], object]       # called with the bytes of every piece; what it raises ends the download
     again: Callable[[str, float], object]  # called with what went wrong and the seconds to wait now: waits
 
-    def fetch(self, url: str, target: Path, check: Check) -> Fetched:
+    def fetch(self, url: str, target: Path, check: Check = lambda path: None, known: Known = Known()) -> Fetched:
         """The file at `url` as `target`. Raises DownloadError; OSError when it cannot be written."""
         part = target.with_name(target.name + ".part")
+        fetched = self._persist(lambda: self._attempt(url, part, check, known), lambda: _size(part))
+        with open(part, "rb+") as f:
+            os.fsync(f.fileno())
+        os.replace(part, target)
+        _tag_file(part).unlink(missing_ok=True)
+        sync_dir(target.parent)
+        return fetched
+
+    def read(self, url: str, params: Mapping[str, str], understand: Callable[[bytes], T]) -> T:
+        """A short answer, such as a listing, as what `understand` makes of it. Raises DownloadError."""
+        return self._persist(lambda: self._read(url, params, understand), lambda: 0)
+
+    def _persist(self, attempt: Callable[[], T], progress: Callable[[], int]) -> T:
+        """Try until it works, or until `ATTEMPTS` in a row made no progress."""
         failures = 0
         while True:
-            before = _size(part)
+            before = progress()
             try:
-                fetched = self._attempt(url, part, check)
-                break
+                return attempt()
             except DownloadError as error:
-                failures = 0 if _size(part) > before else failures + 1
+                failures = 0 if progress() > before else failures + 1
                 if not error.retry or failures >= ATTEMPTS:
                     raise
                 wait = min(self.first_wait_s * 2**failures, LONGEST_WAIT_S)
                 self.again(str(error), wait * random.uniform(0.5, 1.0))  # not all threads at once
-        with open(part, "rb+") as f:
-            os.fsync(f.fileno())
-        os.replace(part, target)
-        part.with_name(part.name + ".tag").unlink(missing_ok=True)
-        sync_dir(target.parent)
-        return fetched
 
-    def _attempt(self, url: str, part: Path, check: Check) -> Fetched:
-        """Everything from where the last attempt ended. Raises DownloadError, after dropping bytes that are wrong."""
+    def _read(self, url: str, params: Mapping[str, str], understand: Callable[[bytes], T]) -> T:
         import httpx
 
-        have, tag_file = _size(part), part.with_name(part.name + ".tag")
-        tag = tag_file.read_text() if have and tag_file.exists() else ""
-        # A server whose file is another one by now sends all of it.
-        resume = {"Range": f"bytes={have}-", "If-Range": tag} if tag else {}
         try:
-            with self.client.stream("GET", url, headers={**self.headers, **resume}) as reply:
+            reply = self.client.get(url, params=dict(params), headers={**_HEADERS, **self.headers})
+        except httpx.HTTPError as error:
+            raise _broken(url, error) from error
+        _refuse(reply, url)
+        try:
+            return understand(reply.content)
+        except (ValueError, KeyError, TypeError) as error:
+            raise DownloadError(f"{url}: the answer makes no sense: {error}", retry=True) from error
+
+    def _attempt(self, url: str, part: Path, check: Check, known: Known) -> Fetched:
+        """Everything from where the last attempt ended. Raises DownloadError, after dropping bytes that are wrong."""
+        have = _size(part)
+        told = Fetched(have, None)
+        if known.size is None or have < known.size:
+            told = self._receive(url, part, _resume(part, have, known))
+        total, sha256 = known.size or told.size, known.sha256 or told.sha256
+        problem = _wrong(part, total, sha256) or check(part)
+        if problem:
+            if _size(part) >= total:
+                part.unlink(missing_ok=True)
+            raise DownloadError(f"{url}: {problem}", retry=True)
+        return Fetched(_size(part), sha256)
+
+    def _receive(self, url: str, part: Path, resume: dict[str, str]) -> Fetched:
+        """Append to `part` what comes. The whole file's size (that of the part where nobody tells) and hash."""
+        import httpx
+
+        try:
+            with self.client.stream("GET", url, headers={**_HEADERS, **self.headers, **resume}) as reply:
                 if reply.status_code == 416:
                     part.unlink(missing_ok=True)
                 _refuse(reply, url)
-                total = _total(reply, have if resume else 0, url)
+                total = _total(reply, _size(part) if resume else 0, url)
                 new_tag = reply.headers.get("ETag", "")
-                tag_file.write_text("" if new_tag.startswith("W/") else new_tag)
+                _tag_file(part).write_text("" if new_tag.startswith("W/") else new_tag)
                 with open(part, "ab" if reply.status_code == 206 else "wb") as f:
                     for piece in reply.iter_raw():  # as it comes, so that what came before a cut is kept
                         f.write(piece)
                         self.arrived(len(piece))
         except httpx.HTTPError as error:
-            raise DownloadError(f"{url}: {str(error) or type(error).__name__}", retry=True) from error
-        problem = _wrong(part, total, sha256 := _told_hash(reply)) or check(part)
-        if problem and total is not None and _size(part) < total:
-            raise DownloadError(f"{url}: {problem}", retry=True)
-        if problem:
-            part.unlink(missing_ok=True)
-            raise DownloadError(f"{url}: {problem}", retry=True)
-        return Fetched(_size(part), sha256)
+            raise _broken(url, error) from error
+        return Fetched(_size(part) if total is None else total, _told_hash(reply))
+
+
+def _resume(part: Path, have: int, known: Known) -> dict[str, str]:
+    """The headers that ask for the rest of what is here, where that can only be the same file's."""
+    tag_file = _tag_file(part)
+    tag = tag_file.read_text() if have and tag_file.exists() else ""
+    if tag:  # a server whose file is another one by now sends all of it
+        return {"Range": f"bytes={have}-", "If-Range": tag}
+    return {"Range": f"bytes={have}-"} if have and known.sha256 else {}
+
+
+def _tag_file(part: Path) -> Path:
+    return part.with_name(part.name + ".tag")
 
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
+
+
+def _broken(url: str, error: Exception) -> DownloadError:
+    return DownloadError(f"{url}: {str(error) or type(error).__name__}", retry=True)
 
 
 def _refuse(reply: httpx.Response, url: str) -> None:
@@ -116,8 +204,8 @@ def _refuse(reply: httpx.Response, url: str) -> None:
     if code in (200, 206):
         return
     if code in (401, 403):
-        raise DownloadError(f"{url}: the server does not let us ({code}); a token in HF_TOKEN may help", retry=False)
-    raise DownloadError(f"{url}: the server answered {code}", retry=code in (408, 416, 425, 429) or code >= 500)
+        raise DownloadError(f"{url}: the server does not let us ({code}); a token in HF_TOKEN may help", False, code)
+    raise DownloadError(f"{url}: the server answered {code}", code in (408, 416, 425, 429) or code >= 500, code)
 
 
 def _total(reply: httpx.Response, have: int, url: str) -> int | None:
@@ -141,9 +229,9 @@ def _told_hash(reply: httpx.Response) -> str | None:
     return None
 
 
-def _wrong(part: Path, total: int | None, sha256: str | None) -> str | None:
+def _wrong(part: Path, total: int, sha256: str | None) -> str | None:
     size = _size(part)
-    if total is not None and size != total:
+    if size != total:
         return f"{size:,} of {total:,} bytes arrived"
     if sha256 is not None and file_sha256(part) != sha256:
         return f"the bytes that arrived are not the file: their sha256 is not {sha256[:12]}…"

@@ -15,13 +15,14 @@ from threading import Event, Lock
 from typing import Any
 
 from engine.context import StageContext, StageError
-from engine.data.download import TIMEOUT_S, DownloadError, Fetched, Line
+from engine.data.download import FIRST_WAIT_S, DownloadError, Fetched, Line, new_client
+from engine.data.hub import endpoint, headers_for
 from engine.data.shards import FOLDER, claim, problem_of
 from engine.data.sources import ShardSource, shard_name
 from engine.rundir import write_atomic
 
-FIRST_WAIT_S = 2.0  # after a failure; twice that after the next
-ROOM = 1.05         # of the bytes still to come, before anything is fetched
+ROOM = 1.05  # of the bytes still to come, before anything is fetched
+
 
 @dataclass(frozen=True)
 class Order:
@@ -72,18 +73,8 @@ class _Fetching:
         self._bytes, self._lock, self._given_up, self._started = 0, Lock(), Event(), time.monotonic()
 
     def run(self) -> dict[str, Fetched]:
-        import httpx
-
-        from engine.tasks.hub_parquet import token
-
-        headers = {"Accept-Encoding": "identity", "User-Agent": "llmconsole"}
-        secret = token()
-        if secret and self._url("").startswith(_endpoint()):
-            headers["Authorization"] = f"Bearer {secret}"
-        timeout = httpx.Timeout(TIMEOUT_S, connect=10.0)
-        with httpx.Client(timeout=timeout, follow_redirects=True) as client, \
-                ThreadPoolExecutor(self.order.workers) as pool:
-            line = Line(client, headers, self.order.first_wait_s, self._arrived, self._again)
+        with new_client() as client, ThreadPoolExecutor(self.order.workers) as pool:
+            line = Line(client, headers_for(self._url("")), self.order.first_wait_s, self._arrived, self._again)
             futures = {name: pool.submit(self._one, line, name) for name in self.missing}
             try:
                 self._watch(set(futures.values()))
@@ -98,7 +89,7 @@ class _Fetching:
         return line.fetch(self._url(name), self.folder / name, problem_of)
 
     def _url(self, name: str) -> str:
-        return self.order.source.url(self.order.base_url, name, _endpoint())
+        return self.order.source.url(self.order.base_url, name, endpoint())
 
     def _arrived(self, count: int) -> None:
         if self._given_up.is_set():
@@ -137,12 +128,6 @@ class _Fetching:
             f"{here} shards and all parts so far are kept: start the stage again when the network is there, or name a "
             f"mirror with --base-url, or copy the files into {self.folder} from elsewhere, or use "
             "--source=folder --path=YOUR_TEXT", "network")
-
-
-def _endpoint() -> str:
-    from engine.tasks.hub_parquet import endpoint
-
-    return endpoint()
 
 
 def _whole(path: Path, least: int, context: StageContext) -> bool:

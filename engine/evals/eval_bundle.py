@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from engine.context import StageError
+from engine.data.download import explained, open_line
 from engine.evals.icl import KINDS, IclTask
 from engine.rundir import shared_base
 
 FOLDER = "eval_bundle"
 URL = "https://karpathy-public.s3.us-west-2.amazonaws.com/eval_bundle.zip"
 URL_VARIABLE = "LLMCONSOLE_EVAL_BUNDLE_URL"
-_ATTEMPTS = 4
 _MAX_BYTES = 4 << 30  # unpacked; the real one has about half a gigabyte
 
 
@@ -56,30 +56,23 @@ def _fetch(folder: Path, log: Callable[[str], object]) -> None:
         if (folder / "core.yaml").is_file():
             return
         log(f"fetching the eval bundle (about 160 MB) from {url}")
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{FOLDER}.") as place:
-            archive = _download(url, Path(place) / "bundle.zip", folder)
-            unpacked = _unpack(archive, Path(place) / "unpacked")
-            shutil.rmtree(folder, ignore_errors=True)
-            os.replace(unpacked, folder)
+        archive = folder.parent / f".{FOLDER}.zip"
+        with explained(folder, lambda cause: _missing(folder, cause)), open_line(log) as line:
+            line.fetch(url, archive, _no_zip)
+            with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{FOLDER}.") as place:
+                unpacked = _unpack(archive, Path(place) / "unpacked")
+                shutil.rmtree(folder, ignore_errors=True)
+                os.replace(unpacked, folder)
+            archive.unlink()
 
 
-def _download(url: str, path: Path, folder: Path) -> Path:
-    import httpx
+def _no_zip(path: Path) -> str | None:
+    return None if zipfile.is_zipfile(path) else "what arrived is no zip file"
 
-    problem = ""
-    for _ in range(_ATTEMPTS):
-        try:
-            with httpx.stream("GET", url, timeout=60, follow_redirects=True) as reply, open(path, "wb") as f:
-                reply.raise_for_status()
-                for chunk in reply.iter_bytes(1 << 20):
-                    f.write(chunk)
-            if zipfile.is_zipfile(path):
-                return path
-            problem = "what arrived is no zip file"
-        except httpx.HTTPError as error:  # noqa: PERF203 - a network call each time
-            problem = f"{type(error).__name__}: {error}"
-    raise StageError(f"CORE needs the eval bundle, which is not at {folder} and cannot be fetched: {problem}",
-                     f"unpack eval_bundle.zip to {folder}, or leave CORE out: --eval=bpb,sample", "eval-bundle")
+
+def _missing(folder: Path, cause: str) -> StageError:
+    return StageError(f"CORE needs the eval bundle, which is not at {folder} and cannot be fetched: {cause}",
+                      f"unpack eval_bundle.zip to {folder}, or leave CORE out: --eval=bpb,sample", "eval-bundle")
 
 
 def _unpack(archive: Path, target: Path) -> Path:

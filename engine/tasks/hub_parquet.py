@@ -13,28 +13,23 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from engine.context import StageError
+from engine.data.download import DownloadError, Known, Line, Log, explained, open_line
+from engine.data.hub import endpoint, headers_for, offline, token
 from engine.rundir import file_sha256, write_atomic
 
 if TYPE_CHECKING:
-    import httpx
     import pyarrow as pa
 
 FOLDER = "task_data"
 REVISION = "refs/convert/parquet"  # the branch that the Hub's own conversion fills
-DEFAULT_ENDPOINT = "https://huggingface.co"
-ATTEMPTS = 6
-TIMEOUT_S = 30.0
 _FILE = re.compile(r"\d+\.parquet")
-_TOKEN_VARIABLES = ("HF_TOKEN", "HUGGINGFACE_TOKEN", "HUGGING_FACE_HUB_TOKEN")
-
-Log = Callable[[str], object]
 
 
 @dataclass(frozen=True)
@@ -61,10 +56,6 @@ class RemoteFile:
     path: str
     size: int | None
     sha256: str | None
-
-
-class _Again(Exception):
-    """This attempt failed in a way that another one may not: network, server, or bytes that are not the file."""
 
 
 def table(split: HubSplit, base: Path, columns: list[str] | None = None, *, log: Log = print) -> pa.Table:
@@ -97,72 +88,49 @@ def local_files(split: HubSplit, base: Path) -> list[Path]:
     return sorted(path for path, _ in files) if whole else []
 
 
-def download(split: HubSplit, base: Path, *, log: Log = print, wait: Callable[[float], object] = time.sleep,
-             attempts: int = ATTEMPTS) -> list[Path]:
-    """Fetch every file of a split and commit its manifest. Resumes what an earlier attempt left."""
+def download(split: HubSplit, base: Path, *, log: Log = print) -> list[Path]:
+    """Fetch every file of a split and commit its manifest. Goes on with what an earlier attempt left."""
     folder = split.folder(base)
-    folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder), _client() as client:
-        if files := local_files(split, base):  # another process fetched it while we waited
-            return files
-        if not offline():
+    if offline():
+        raise _missing(split, "HF_HUB_OFFLINE forbids the network")
+    with explained(folder, lambda cause: _missing(split, cause)):
+        folder.mkdir(parents=True, exist_ok=True)
+        with _locked(folder), open_line(log, headers=headers_for(endpoint())) as line:
+            if files := local_files(split, base):  # another process fetched it while we waited
+                return files
             log(f"fetching {split} from {endpoint()}")
-        commit, remote = _retrying(split, wait, attempts, lambda: _listing(client, split))
-        entries = {}
+            return _fetch(split, folder, line, log)
+
+
+def _fetch(split: HubSplit, folder: Path, line: Line, log: Log) -> list[Path]:
+    entries = {}
+    try:
+        commit, remote = _listing(line, split)
         for number, file in enumerate(remote):
             target = folder / f"{number:04d}.parquet"
-            fetch = _fetcher(client, split, commit, file, target)
-            entries[target.name] = _retrying(split, wait, attempts, fetch)
-            log(f"  {file.path}: {entries[target.name]['bytes']:,} bytes")
-        manifest = {"v": 1, "repo": split.repo, "subset": split.subset, "split": split.split,
-                    "revision": split.revision, "commit": commit, "fetched": time.time(), "files": entries}
-        write_atomic(folder / "manifest.json", json.dumps(manifest, indent=2).encode() + b"\n")
+            # Pinned by its commit, so what was cut off is gone on with days later.
+            url = f"{endpoint()}/datasets/{split.repo}/resolve/{commit}/{quote(file.path)}"
+            got = line.fetch(url, target, known=Known(file.size, file.sha256))
+            entries[target.name] = {"path": file.path, "bytes": got.size, "sha256": got.sha256 or file_sha256(target)}
+            log(f"  {file.path}: {got.size:,} bytes")
+    except DownloadError as error:
+        raise _refused(split, error) or error from error
+    manifest = {"v": 1, "repo": split.repo, "subset": split.subset, "split": split.split,
+                "revision": split.revision, "commit": commit, "fetched": time.time(), "files": entries}
+    write_atomic(folder / "manifest.json", json.dumps(manifest, indent=2).encode() + b"\n")
     return [folder / name for name in entries]
 
 
-def endpoint() -> str:
-    return (os.environ.get("HF_ENDPOINT") or DEFAULT_ENDPOINT).rstrip("/")
-
-
-def token() -> str | None:
-    """The Hub token: from the environment, else where the Hub's own login left it."""
-    for name in _TOKEN_VARIABLES:
-        if os.environ.get(name, "").strip():
-            return os.environ[name].strip()
-    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
-    path = Path(os.environ.get("HF_TOKEN_PATH") or home / "token")
-    try:
-        return path.read_text().strip() or None
-    except OSError:
-        return None
-
-
-def offline() -> bool:
-    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
-
-
-def _client() -> httpx.Client:
-    import httpx
-
-    return httpx.Client(timeout=httpx.Timeout(TIMEOUT_S, connect=10.0), follow_redirects=True)
-
-
-def _headers(**more: str) -> dict[str, str]:
-    """`identity`: a compressed answer could not be gone on with in the middle."""
-    secret = token()
-    return {"Accept-Encoding": "identity", **({"Authorization": f"Bearer {secret}"} if secret else {}), **more}
-
-
-def _listing(client: httpx.Client, split: HubSplit) -> tuple[str, list[RemoteFile]]:
+def _listing(line: Line, split: HubSplit) -> tuple[str, list[RemoteFile]]:
     """The commit behind the revision, and the split's parquet files at it."""
     url = f"{endpoint()}/api/datasets/{split.repo}/revision/{quote(split.revision, safe='')}"
-    reply = _get(client, url, split, params={"blobs": "true"})
-    try:
-        body = reply.json()
-        commit, siblings = str(body["sha"]), list(body["siblings"])
-        found = [_remote_file(entry) for entry in siblings if _belongs(str(entry["rfilename"]), split)]
-    except (ValueError, KeyError, TypeError) as error:
-        raise _Again(f"the Hub's answer for {split} makes no sense: {error}") from error
+
+    def understand(answer: bytes) -> tuple[str, list[RemoteFile]]:
+        body = json.loads(answer)
+        listed = [entry for entry in body["siblings"] if _belongs(str(entry["rfilename"]), split)]
+        return str(body["sha"]), [_remote_file(entry) for entry in listed]
+
+    commit, found = line.read(url, {"blobs": "true"}, understand)
     if not found:
         raise StageError(f"{split}: the Hub has no such parquet files at {split.revision}",
                          "the dataset may have moved; see its page on the Hub", "data")
@@ -182,87 +150,16 @@ def _belongs(path: str, split: HubSplit) -> bool:
                                                      f"{split.subset}/partial-{split.split}")
 
 
-def _fetcher(client: httpx.Client, split: HubSplit, commit: str, file: RemoteFile,
-             target: Path) -> Callable[[], dict[str, Any]]:
-    return lambda: _fetch(client, split, commit, file, target)
-
-
-def _fetch(client: httpx.Client, split: HubSplit, commit: str, file: RemoteFile, target: Path) -> dict[str, Any]:
-    """One file whole and verified at `target`; a torn one stays beside it as .part and is gone on with."""
-    import httpx
-
-    part = target.with_suffix(".part")
-    have = part.stat().st_size if part.exists() else 0
-    url = f"{endpoint()}/datasets/{split.repo}/resolve/{commit}/{quote(file.path)}"
-    try:
-        with client.stream("GET", url, headers=_headers(**({"Range": f"bytes={have}-"} if have else {}))) as reply:
-            if reply.status_code == 416:  # there is nothing behind what we have: judge it as it is
-                have_all = True
-            else:
-                _refuse(reply, split, url)
-                have_all = False
-                with open(part, "ab" if reply.status_code == 206 else "wb") as f:
-                    for chunk in reply.iter_raw():  # as it comes: what arrived before a cut is kept
-                        f.write(chunk)
-    except httpx.HTTPError as error:
-        raise _Again(f"{url}: {type(error).__name__}: {error}") from error
-    except OSError as error:
-        raise StageError(f"cannot write {part}: {error.strerror}", "free some disk space and start again",
-                         "disk") from error
-    return _verified(file, part, target, finished=have_all)
-
-
-def _verified(file: RemoteFile, part: Path, target: Path, *, finished: bool) -> dict[str, Any]:
-    """Size and hash agree: the file gets its name. Raises _Again, after dropping bytes that can not become the file."""
-    size = part.stat().st_size if part.exists() else 0
-    if file.size is not None and size < file.size and not finished:
-        raise _Again(f"{file.path} ended after {size:,} of {file.size:,} bytes")
-    digest = file_sha256(part) if part.exists() else ""
-    if (file.size is not None and size != file.size) or (file.sha256 and digest != file.sha256):
-        part.unlink(missing_ok=True)
-        raise _Again(f"{file.path} arrived damaged (sha256 {digest[:12]}, expected {str(file.sha256)[:12]})")
-    with open(part, "rb+") as f:
-        os.fsync(f.fileno())
-    os.replace(part, target)
-    return {"path": file.path, "bytes": size, "sha256": digest}
-
-
-def _get(client: httpx.Client, url: str, split: HubSplit, params: dict[str, str]) -> httpx.Response:
-    import httpx
-
-    try:
-        reply = client.get(url, params=params, headers=_headers())
-    except httpx.HTTPError as error:
-        raise _Again(f"{url}: {type(error).__name__}: {error}") from error
-    _refuse(reply, split, url)
-    return reply
-
-
-def _refuse(reply: httpx.Response, split: HubSplit, url: str) -> None:
-    """Raise what a reply other than success means: _Again, or StageError when trying again cannot help."""
-    status = reply.status_code
-    if status < 400:
-        return
-    if status in (401, 403):
-        raise StageError(f"{split} needs permission (HTTP {status}): {split.gate or 'the dataset is private or gated'}",
-                         f"accept its terms at {endpoint()}/datasets/{split.repo} and set HF_TOKEN to a token of that "
-                         f"account" + (" (a token was sent)" if token() else " (no token was found here)"), "gated")
-    if status == 404:
-        raise StageError(f"{split}: not on the Hub ({url} answers 404)", "see if the dataset has moved", "data")
-    raise _Again(f"{url} answers HTTP {status}")
-
-
-def _retrying(split: HubSplit, wait: Callable[[float], object], attempts: int, attempt: Callable[[], Any]) -> Any:
-    if offline():
-        raise _missing(split, "HF_HUB_OFFLINE forbids the network")
-    for number in range(attempts):
-        try:
-            return attempt()
-        except _Again as error:  # noqa: PERF203 - a network call each time
-            if number + 1 == attempts:
-                raise _missing(split, str(error)) from error
-            wait(min(2.0**number, 30.0))
-    raise AssertionError("unreachable")
+def _refused(split: HubSplit, error: DownloadError) -> StageError | None:
+    """What the Hub's answer means where trying again cannot help."""
+    if error.status in (401, 403):
+        gate = split.gate or "the dataset is private or gated"
+        return StageError(f"{split} needs permission (HTTP {error.status}): {gate}",
+                          f"accept its terms at {endpoint()}/datasets/{split.repo} and set HF_TOKEN to a token of that "
+                          f"account" + (" (a token was sent)" if token() else " (no token was found here)"), "gated")
+    if error.status == 404:
+        return StageError(f"{split}: not on the Hub ({error})", "see if the dataset has moved", "data")
+    return None
 
 
 def _missing(split: HubSplit, reason: str) -> StageError:

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.config import ConfigError, nearest
+from engine.data.download import Log
 from engine.tasks import table
-from engine.tasks.hub_parquet import Log
 from engine.tasks.task import Conversation, TaskMixture
 
 SPLITS = ("train", "val")

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from engine.context import StageError
+from engine.data.download import Log
 from engine.rundir import shared_base
-from engine.tasks.hub_parquet import HubSplit, Log, table
+from engine.tasks.hub_parquet import HubSplit, table
 from engine.tasks.task import Problem, Task
 
 if TYPE_CHECKING:

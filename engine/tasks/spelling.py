@@ -11,7 +11,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from engine.context import StageError
-from engine.rundir import shared_base, write_atomic
+from engine.data.download import explained, open_line
+from engine.rundir import shared_base
 from engine.tasks.gsm8k import final_answer
 from engine.tasks.spelling_words import TEMPLATES
 from engine.tasks.task import Conversation, Message, Problem, Task
@@ -21,7 +22,6 @@ WORDS_URL = "https://raw.githubusercontent.com/dwyl/english-words/refs/heads/mas
 WORDS_URL_VARIABLE = "LLMCONSOLE_WORDS_URL"
 TEST_OFFSET = 10_000_000  # seeds of test problems start here, far behind those for training
 _SHUFFLE_SEED = 42
-_ATTEMPTS = 4
 
 
 def words(base: Path) -> tuple[str, ...]:
@@ -41,21 +41,16 @@ def _read_words(path: Path, _changed: int) -> tuple[str, ...]:
 
 
 def _fetch_words(path: Path) -> None:
-    import httpx
-
     url = os.environ.get(WORDS_URL_VARIABLE) or WORDS_URL
-    problem = ""
-    for _ in range(_ATTEMPTS):
-        try:
-            reply = httpx.get(url, timeout=30, follow_redirects=True)
-            reply.raise_for_status()
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(path, reply.content)
-            return
-        except httpx.HTTPError as error:  # noqa: PERF203 - a network call each time
-            problem = f"{type(error).__name__}: {error}"
-    raise StageError(f"the word list of the spelling tasks is not on this machine and cannot be fetched: {problem}",
-                     f"put any list of words, one per line, at {path}, or choose a mixture without spelling", "data")
+
+    def missing(cause: str) -> StageError:
+        return StageError(f"the word list of the spelling tasks is not on this machine and cannot be fetched: {cause}",
+                          f"put any list of words, one per line, at {path}, or choose a mixture without spelling",
+                          "data")
+
+    with explained(path.parent, missing), open_line(print) as line:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        line.fetch(url, path)
 
 
 class SimpleSpelling(Task):

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from engine.config import ConfigError, nearest
+from engine.data.download import Log
 from engine.tasks.chats import DailyDialog, LmsysChat, Magpie, SmolTalk, SyntheticPersonaChat
 from engine.tasks.gsm8k import Gsm8k
-from engine.tasks.hub_parquet import HubSplit, Log
+from engine.tasks.hub_parquet import HubSplit
 from engine.tasks.humaneval import HumanEval
 from engine.tasks.multiple_choice import Arc, Mmlu
 from engine.tasks.own_files import CustomJson, Identity

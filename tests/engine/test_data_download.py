@@ -113,7 +113,6 @@ def mirror(shard_bodies: dict[str, bytes]) -> Iterator[Mirror]:
 def data_context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StageContext:
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     monkeypatch.setattr(download, "TIMEOUT_S", 1.0)
-    monkeypatch.setattr(fetch, "TIMEOUT_S", 1.0)
     return StageContext(tmp_path / "b", EventWriter(tmp_path / "events.jsonl", stage="01-dataset"), "dataset")
 
 

@@ -58,4 +58,5 @@ def test_a_damaged_description_is_named(description: dict[str, object]) -> None:
 def test_the_environment_points_into_the_run() -> None:
     env = stage_env(RunDir(Path("/runs/tiny-1")), step("report"), 2)
     assert env == {"NANOCHAT_BASE_DIR": "/runs/tiny-1/base", "LLMCONSOLE_RUN_DIR": "/runs/tiny-1",
-                   "LLMCONSOLE_STAGE_ID": "03-report", "LLMCONSOLE_ATTEMPT": "2", "PYTHONUNBUFFERED": "1"}
+                   "LLMCONSOLE_STAGE_ID": "03-report", "LLMCONSOLE_ATTEMPT": "2", "PYTHONUNBUFFERED": "1",
+                   "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "600"}

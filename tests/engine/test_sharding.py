@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import socket
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +14,6 @@ from engine.dist import ALONE
 from engine.optim.shards import load_shards
 
 PROGRAM = Path(__file__).with_name("sharding_program.py")
-ROOT = Path(__file__).parents[2]
 
 
 def program() -> Any:
@@ -28,26 +24,9 @@ def program() -> Any:
     return module
 
 
-def in_a_world(size: int, *command: str) -> None:
-    """Run a command as `size` ranks on this machine, as torchrun would, and wait for all."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    shared = {**os.environ, "WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
-              "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}  # fmt: skip
-    ranks = [
-        subprocess.Popen([sys.executable, *command], env={**shared, "RANK": str(r), "LOCAL_RANK": str(r)}, cwd=ROOT)
-        for r in range(size)
-    ]
-    try:
-        assert [process.wait(timeout=100) for process in ranks] == [0] * size
-    finally:
-        for process in ranks:
-            process.kill()
-
-
 @pytest.fixture(scope="module", params=[2, 4])
-def told(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def told(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory,
+         in_a_world: Callable[..., None]) -> dict[str, Any]:
     """What a world of 2 and one of 4 computed, and what one process did."""
     run, folder = program(), tmp_path_factory.mktemp("world")
     torch.set_num_threads(1)

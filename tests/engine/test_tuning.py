@@ -7,45 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from engine.config import from_mapping
 from engine.context import StageContext, StageError
 from engine.evals.benchmarks import Limits
 from engine.evals.chat import Score
 from engine.events import Event, EventWriter, parse_line
-from engine.model.config import GPTConfig
-from engine.model.gpt import GPT
 from engine.settings.training import ChatSft, MidTrain
 from engine.stages import chat_sft, mid_train
 from engine.tasks.hub_parquet import HubSplit
 from engine.tasks.table import TASKS
-from engine.tokenizer.bpe import Tokenizer
-from engine.tokenizer.store import SPECIAL_TOKENS, SPLIT_PATTERN, Vocabulary
-from engine.train import checkpoint
 
 FEW = {"max_seq_len": 32, "device_batch_size": 2, "total_batch_size": 64, "eval_tokens": 128, "device_type": "cpu",
        "dtype": "float32", "num_iterations": 4, "eval_every": None}  # fmt: skip
-
-
-@pytest.fixture
-def byte_base(tmp_path: Path) -> Path:
-    """A tokenizer of bytes, a small model as base and as mid model, and conversations for both stages."""
-    specials = {name: 256 + i for i, name in enumerate(SPECIAL_TOKENS)}
-    tokenizer = Tokenizer(Vocabulary(SPLIT_PATTERN, {bytes([i]): i for i in range(256)}, specials))
-    base = tmp_path / "b"
-    tokenizer.save(base / "tokenizer")
-    model = GPT(GPTConfig(32, 265, 1, 2, 2, 16))
-    model.init_weights(torch.Generator().manual_seed(0))
-    for source in ("base", "mid"):
-        checkpoint.save_checkpoint(base / f"{source}_checkpoints" / "d1", 5, source=source, model=model.state_dict(),
-                                   meta={"step": 5, "model_config": model.config.to_dict()},
-                                   tokenizer_sha256=tokenizer.sha256())  # fmt: skip
-    talks = [[{"role": "user", "content": f"{i}?"}, {"role": "assistant", "content": f"it is {i}"}] for i in range(40)]
-    (base / "conversations").mkdir()
-    for name in ("mid_train", "mid_val", "sft_train", "sft_val"):
-        (base / "conversations" / f"{name}.jsonl").write_text("".join(json.dumps(talk) + "\n" for talk in talks))
-    return base
 
 
 def tuned(base: Path, stage: Any, kind: type[MidTrain] | type[ChatSft], **settings: Any) -> list[Event]:

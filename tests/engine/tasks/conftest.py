@@ -70,7 +70,8 @@ class SmallHub:
         part = body[first:]
         if fault == "flip":
             part = bytes([part[0] ^ 255]) + part[1:]
-        return self.reply(request, 206 if byte_range else 200, part, cut=fault == "cut")
+        self.reply(request, 206 if byte_range else 200, part, cut=fault == "cut",
+                   part_of=f"bytes {first}-{len(body) - 1}/{len(body)}" if byte_range else "")
 
     def find(self, path: str) -> tuple[str, bytes | None]:
         if listed := re.fullmatch(r"/api/datasets/([^/]+/[^/]+)/revision/refs/convert/parquet", path):
@@ -84,8 +85,11 @@ class SmallHub:
             return file[1], self.files.get(file[1], {}).get(file[2])
         return "", None
 
-    def reply(self, request: BaseHTTPRequestHandler, status: int, body: bytes, cut: bool = False) -> None:
+    def reply(self, request: BaseHTTPRequestHandler, status: int, body: bytes, cut: bool = False,
+              part_of: str = "") -> None:
         request.send_response(status)
+        if part_of:
+            request.send_header("Content-Range", part_of)
         request.send_header("Content-Length", str(len(body)))
         request.end_headers()
         request.wfile.write(body[: len(body) // 2] if cut else body)
