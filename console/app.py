@@ -24,7 +24,7 @@ from console import crash
 from console.chat.link import ChatLink
 from console.exit_lines import exit_lines
 from console.following import Following
-from console.messages import ChatDied, ChatSaid, CurvesRead, Looked, MachineRead, ModelsRead, ReadFailed
+from console.messages import ChatDied, ChatSaid, CurvesRead, Looked, MachineRead, ModelsRead, ReadFailed, StepRead
 from console.reader import Reader
 from console.rental.money import NOTHING_RENTED
 from console.rental.renting import Renting
@@ -36,13 +36,13 @@ from console.widgets.numbers import clock, short
 from console.widgets.top_bar import SCREENS, TopFacts
 
 if TYPE_CHECKING:
-    from console.glance import CurveWish, Glance
+    from console.glance import Glance
     from console.runlog.ingest import Follower
     from console.workspace import Workspace
 
 # Which screens a message concerns; the chat's own messages go to the chat.
-_READERS: dict[type[Message], tuple[str, ...]] = {CurvesRead: ("run",), ModelsRead: ("chat", "checkpoints"),
-                                                  MachineRead: ("home",)}
+_READERS: dict[type[Message], tuple[str, ...]] = {
+    CurvesRead: ("run",), StepRead: ("run",), ModelsRead: ("chat", "checkpoints"), MachineRead: ("home",)}
 
 
 def _screen(mode: str) -> Callable[[], Screen[None]]:
@@ -162,6 +162,7 @@ class Console(Renting, Following, ChatLink):
         self._pass_on(message)
 
     @on(CurvesRead)
+    @on(StepRead)
     @on(ModelsRead)
     @on(ChatSaid)
     @on(ChatDied)
@@ -191,9 +192,6 @@ class Console(Renting, Following, ChatLink):
         from engine.rundir import base_dir
 
         self.in_background(lambda: ModelsRead(tuple(list_models(base_dir()))))
-
-    def ask_curves(self, wishes: tuple[CurveWish, ...]) -> None:
-        self.reader.ask_curves(wishes)
 
     def chat_with(self, ref: str) -> None:
         """Open the chat with this model."""

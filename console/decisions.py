@@ -16,7 +16,7 @@ from textual.message import Message
 
 from console.errors import ConsoleError
 from console.machines.targets import RENTED
-from console.messages import ActionDone, ActionRefused, PlanMade
+from console.messages import ActionDone, ActionRefused, PlanMade, RunsListed
 from console.text import clean_line
 from engine.config import ConfigError
 from remote.errors import RemoteError
@@ -39,6 +39,7 @@ class Decisions(App[str]):
     glance: Glance | None
     reader: Reader
     run_in_front: str | None
+    compared: tuple[str, ...] = ()  # runs that are drawn beside it
 
     @property
     def state(self) -> RunState | None:
@@ -136,12 +137,45 @@ class Decisions(App[str]):
 
     def action_choose_run(self) -> None:
         """Choose which run is in front."""
-        from console.screens.picker import Picker
-        from console.screens.run_choices import run_choices
+        self._list_runs("show")
 
-        runs = self.glance.runs if self.glance else ()
-        self.push_screen(Picker("Choose a run", run_choices(runs), "no runs yet"),
-                         lambda run: self.show_run(run) if run else None)
+    def action_compare(self) -> None:
+        """Choose a run to draw beside the one in front, or to take away again."""
+        self._list_runs("compare")
+
+    def _list_runs(self, purpose: str) -> None:
+        """All of them, by what is known here: no machine is asked for a list."""
+        from console.glance import RunRow
+
+        def listed() -> Message:
+            runs = self.workspace.queries.runs(500)
+            states = self.workspace.operator.states(runs, ask=False)
+            return RunsListed(tuple(RunRow(run, str(states[run.id].word)) for run in runs), purpose)
+
+        self.in_background(listed)
+
+    @on(RunsListed)
+    def _runs_listed(self, message: RunsListed) -> None:
+        from console.screens.picker import Picker
+        from console.screens.run_choices import compare_choices, run_choices
+
+        if message.purpose == "show":
+            self.push_screen(Picker("Choose a run", run_choices(message.rows), "no runs yet: press s on screen 1"),
+                             lambda run: self.show_run(run) if run else None)
+        else:
+            front = self.glance.detail.run.id if self.glance and self.glance.detail else ""
+            choices = compare_choices(message.rows, front, self.compared)
+            self.push_screen(Picker("Draw which run beside this one?", choices, "there is no other run"), self._beside)
+
+    def _beside(self, run: str | None) -> None:
+        if run is not None:
+            others = tuple(other for other in self.compared if other != run)
+            self.compare_with(others if run in self.compared else (*others, run)[-2:])
+
+    def compare_with(self, runs: tuple[str, ...]) -> None:
+        """Draw these runs beside the one in front."""
+        self.compared = runs
+        self.reader.compare_with(runs)
 
     @on(ActionDone)
     def _action_done(self, message: ActionDone) -> None:

@@ -14,8 +14,7 @@ from console.machines.mirror import folder_of
 from console.rental.book import Entry
 from console.rental.money import NOTHING_RENTED, Money
 from console.rental.rental import Rental
-from console.runlog.queries import Checkpoint, Eval, Latest, Queries, Run, RunEvent, Stage, SystemFacts
-from console.runlog.series import Curve, Series
+from console.runlog.queries import Checkpoint, Eval, Latest, Run, RunEvent, Stage, SystemFacts
 from engine.rundir import RunDir
 
 if TYPE_CHECKING:
@@ -68,6 +67,19 @@ class RunDetail:
 
 
 @dataclass(frozen=True)
+class Side:
+    """What is shown of a run that another one is compared with."""
+
+    run: Run
+    stages: tuple[Stage, ...]
+    evals: tuple[Eval, ...]
+
+    def like(self, stage: Stage | None) -> Stage | None:
+        """Its newest stage of the same kind."""
+        return next((each for each in reversed(self.stages) if stage and each.stage == stage.stage), None)
+
+
+@dataclass(frozen=True)
 class Rented:
     """Rented machines at one moment. `here` is the one of the run in front, `journal` its life so far."""
 
@@ -87,6 +99,7 @@ class Glance:
     runs: tuple[RunRow, ...]
     detail: RunDetail | None
     rented: Rented = NOBODY
+    beside: tuple[Side, ...] = ()  # runs that the one in front is compared with
 
 
 class StateDesk:
@@ -121,14 +134,21 @@ def _signs(run: Run) -> object:
     return run.reported, run.attempt, run.last_stage, run.ended
 
 
-def look(workspace: Workspace, desk: StateDesk, run_id: str | None) -> Glance:
-    """Read it all; `run_id` None means the newest run."""
+def look(workspace: Workspace, desk: StateDesk, run_id: str | None, beside: Sequence[str] = ()) -> Glance:
+    """Read it all; `run_id` None means the newest run, `beside` are those that it is compared with."""
     runs = workspace.queries.runs(RECENT)
     chosen = workspace.queries.run(run_id) if run_id else (runs[0] if runs else None)
     states = desk.states([*runs, *([chosen] if chosen and chosen not in runs else [])])
     rows = tuple(RunRow(run, str(states[run.id].word)) for run in runs)
     found = detail(workspace, chosen, states[chosen.id]) if chosen else None
-    return Glance(rows, found, rented(workspace, chosen.id if chosen else None))
+    others = tuple(side for other in beside if (side := side_of(workspace, other)) and side.run != chosen)
+    return Glance(rows, found, rented(workspace, chosen.id if chosen else None), others)
+
+
+def side_of(workspace: Workspace, run_id: str) -> Side | None:
+    """A run to compare with; None when there is none of this name."""
+    queries, run = workspace.queries, workspace.queries.run(run_id)
+    return Side(run, tuple(queries.stages(run_id)), tuple(queries.evals(run_id))) if run else None
 
 
 def rented(workspace: Workspace, run_id: str | None) -> Rented:
@@ -162,52 +182,3 @@ def _activity(workspace: Workspace, run_id: str) -> tuple[RunEvent, ...]:
             data = {"phase": entry.phase, "text": entry.text}
             events.append(RunEvent(run_id, -1_000_000 - number, 0, entry.at, "rental", None, None, data))
     return tuple(sorted(events, key=lambda event: event.t))
-
-
-@dataclass(frozen=True)
-class CurveWish:
-    """One curve that a chart wants: x is "step" or "time", `columns` how many dots it is wide."""
-
-    run: str
-    stage: str
-    name: str
-    x: str
-    smooth: float
-    columns: int
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """The answer to a CurveWish."""
-
-    wish: CurveWish
-    raw: Curve
-    smooth: Curve | None
-    last: float | None
-
-
-class CurveDesk:
-    """Keeps the curves that are on screen, so that each look reads only what is new. For one thread."""
-
-    def __init__(self, queries: Queries) -> None:
-        self._queries = queries
-        self._series: dict[tuple[str, str, str, str, float], Series] = {}
-
-    def serve(self, wishes: tuple[CurveWish, ...]) -> dict[str, Drawn]:
-        """Points for every wish, by name; curves that nobody wants any more are forgotten."""
-        used: set[tuple[str, str, str, str, float]] = set()
-        drawn = {}
-        for wish in wishes:
-            raw = self._fresh(wish, 0.0, used)
-            smooth = self._fresh(wish, wish.smooth, used).points(wish.columns) if wish.smooth else None
-            drawn[wish.name] = Drawn(wish, raw.points(wish.columns), smooth, raw.last[1] if raw.last else None)
-        self._series = {key: series for key, series in self._series.items() if key in used}
-        return drawn
-
-    def _fresh(self, wish: CurveWish, smooth: float, used: set[tuple[str, str, str, str, float]]) -> Series:
-        key = (wish.run, wish.stage, wish.name, wish.x, smooth)
-        used.add(key)
-        if key not in self._series:
-            self._series[key] = Series(self._queries, wish.run, wish.stage, wish.name, x=wish.x, smooth=smooth)
-        self._series[key].refresh()
-        return self._series[key]

@@ -13,7 +13,9 @@ from textual.message import Message
 
 if TYPE_CHECKING:
     from console.attaching import Sight
-    from console.glance import Drawn, Glance
+    from console.crosshair import StepFound
+    from console.curves import Drawn
+    from console.glance import Glance, RunRow
     from console.keeping.shelf import Shelf
     from console.keeping.transfers import Board, Ended
     from console.plan import Plan
@@ -39,9 +41,24 @@ class Looked(_Newest, bubble=False):
 
 @dataclass
 class CurvesRead(_Newest, bubble=False):
-    """The curves that the run screen asked for, by name."""
+    """The curves that the run screen asked for, by run and name."""
 
-    curves: dict[str, Drawn]
+    curves: dict[tuple[str, str], Drawn]
+
+
+@dataclass
+class StepRead(_Newest, bubble=False):
+    """Every value at the step under the crosshair."""
+
+    found: StepFound
+
+
+@dataclass
+class RunsListed(_Newest, bubble=False):
+    """All runs, to choose from for a `purpose`: show | compare."""
+
+    rows: tuple[RunRow, ...]
+    purpose: str
 
 
 @dataclass

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 
 from textual.message import Message
 
+from console.crosshair import StepDesk, StepWish
+from console.curves import CurveDesk, CurveWish
 from console.errors import ConsoleError
-from console.glance import CurveDesk, CurveWish, StateDesk, look
-from console.messages import CurvesRead, Looked, ReadFailed
+from console.glance import StateDesk, look
+from console.messages import CurvesRead, Looked, ReadFailed, StepRead
 from remote.errors import RemoteError
 
 if TYPE_CHECKING:
@@ -30,13 +32,15 @@ class Reader:
 
     def __init__(self, workspace: Workspace, post: Callable[[Message], object]) -> None:
         self._workspace, self._post = workspace, post
-        self._desk = CurveDesk(workspace.queries)
+        self._desk, self._steps = CurveDesk(workspace.queries), StepDesk(workspace.queries)
         self._states = StateDesk(workspace.operator)
         self._version, self._looked = -1, 0.0
         self._wake = threading.Condition()
         self._run: str | None = None
         self._look = self._force = False
+        self._beside: tuple[str, ...] = ()
         self._wishes: tuple[CurveWish, ...] | None = None
+        self._step: StepWish | None = None
         self._stopped = False
         self._thread = threading.Thread(target=self._serve, name="reader", daemon=True)
 
@@ -62,16 +66,30 @@ class Reader:
             self._wishes = wishes
             self._wake.notify()
 
+    def ask_step(self, wish: StepWish) -> None:
+        """Every value at one step."""
+        with self._wake:
+            self._step = wish
+            self._wake.notify()
+
+    def compare_with(self, runs: tuple[str, ...]) -> None:
+        """From now on these are read beside the run in front."""
+        with self._wake:
+            self._beside, self._look, self._force = runs, True, True
+            self._wake.notify()
+
     def _serve(self) -> None:
         while True:
             with self._wake:
-                while not (self._stopped or self._force or self._wishes is not None or self._look_now()):
+                while not (self._stopped or self._force or self._wishes is not None or self._step or self._look_now()):
                     self._wake.wait(self._pause() if self._look else None)
                 if self._stopped:
                     return
-                run, looks, force, wishes = self._run, self._look_now(), self._force, self._wishes
+                run, looks, force = self._run, self._look_now(), self._force
+                wishes, step = self._wishes, self._step
                 self._look, self._force, self._wishes = self._look and not looks and not force, False, None
-            self._answer(run, looks or force, force, wishes)
+                self._step = None
+            self._answer(run, looks or force, force, wishes, step)
 
     def _look_now(self) -> bool:
         return self._look and self._pause() <= 0
@@ -80,15 +98,18 @@ class Reader:
         """Seconds until the next look may be."""
         return self._looked + LEAST_S - time.monotonic()
 
-    def _answer(self, run: str | None, looks: bool, force: bool, wishes: tuple[CurveWish, ...] | None) -> None:
+    def _answer(self, run: str | None, looks: bool, force: bool, wishes: tuple[CurveWish, ...] | None,
+                step: StepWish | None) -> None:
         try:
             if looks and (self._changed() or force):
                 self._looked = time.monotonic()
                 if force:
                     self._states.forget()
-                self._send(Looked(look(self._workspace, self._states, run)))
+                self._send(Looked(look(self._workspace, self._states, run, self._beside)))
             if wishes is not None:
                 self._send(CurvesRead(self._desk.serve(wishes)))
+            if step is not None:
+                self._send(StepRead(self._steps.serve(step)))
         except (sqlite3.Error, OSError, RemoteError, ConsoleError) as error:
             self._send(ReadFailed(str(error)))
 

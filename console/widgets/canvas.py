@@ -53,6 +53,24 @@ def _fractions(values: Sequence[float], limits: Range) -> list[float]:
     return [min(max((value / 2 - low) / span, 0.0), 1.0) for value in values]
 
 
+# Which of six neighbouring columns of dots a line leaves out, so that runs differ by more than colour.
+_DASHES = {1: (1, 1, 1, 1, 0, 0), 2: (1, 0, 1, 0, 1, 0)}
+_LEFT, _RIGHT = 0x47, 0xB8  # the dots of a cell's two columns
+
+
+def dash(row: str, kind: int) -> str:
+    """A drawn row as a broken line: 1 dashes, 2 dots; blanks stay spaces."""
+    pattern = _DASHES[kind]
+    cells = []
+    for column, char in enumerate(row):
+        if ord(char) >= _BRAILLE:
+            at = 2 * column % 6
+            kept = ord(char) - _BRAILLE & (_LEFT * pattern[at] | _RIGHT * pattern[at + 1])
+            char = chr(_BRAILLE | kept) if kept else " "
+        cells.append(char)
+    return "".join(cells)
+
+
 def merge(below: str, above: str) -> str:
     """Two drawn rows as one: the dots of both."""
     return "".join(map(_both, below, above))

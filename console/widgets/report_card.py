@@ -8,6 +8,8 @@ from typing import Any
 
 from textual.content import Content
 
+from console.glance import Side
+from console.report_compare import compare
 from console.runlog.queries import Eval, Stage
 from console.text import clean_line
 from console.widgets.numbers import clock, line_bar, short
@@ -39,6 +41,26 @@ def card_lines(evals: Sequence[Eval], stages: Sequence[Stage], width: int) -> li
     if spent:
         lines.append(pair("time", clock(spent), width, 17))
     return lines
+
+
+def compared_lines(sides: Sequence[Side], strokes: Sequence[tuple[str, str]], width: int) -> list[Content]:
+    """The cards of several runs, one result per line, the best of each in bold."""
+    number = 8
+    label = max(width - number * len(sides), 6)
+    parts = [(f"{stroke:>{number}}", colour) for stroke, colour in strokes[:len(sides)]]
+    lines = [Content.assemble(" " * label, *parts)]
+    for row in compare(sides):
+        cells = [("–" if value is None else _amount(row.name, value), "bold" if at == row.best else "")
+                 for at, value in enumerate(row.values)]
+        name = (_label(row.name, label - 1).ljust(label), "$foreground-muted")
+        lines.append(Content.assemble(name, *((f"{text:>{number}}", style) for text, style in cells)))
+    return lines
+
+
+def _amount(name: str, value: float) -> str:
+    if "/" in name:
+        return f"{value:.1%}"
+    return clock(value) if name.endswith(" seconds") else short(value, 4)
 
 
 def headline(by_task: Mapping[str, float]) -> str:

@@ -26,7 +26,10 @@ async def typed(driver: Any, path: str) -> AttachSheet:
     await driver.press("A")
     await driver.until(lambda: isinstance(driver.app.screen, AttachSheet) and driver.app.screen.query("#no"), "a sheet")
     sheet = driver.app.screen
-    sheet.query_one("#path", Input).value = path
+    field = sheet.query_one("#path", Input)
+    await driver.until(lambda: field.has_focus, "the focus")
+    await driver.press("end")
+    field.value = path
     return sheet
 
 
