@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
-from console.machines.targets import LOCAL
+from console.errors import ConsoleError
+from console.machines.targets import LOCAL, Target
 from remote.secret_text import child_environment
 
 if TYPE_CHECKING:
@@ -77,14 +78,18 @@ def launcher(target: str = LOCAL, hosts: Hosts | None = None) -> Launch:
         from console.machines.hosts import Hosts
 
         hosts = Hosts()
-    there = hosts.target(target)
-    if not there.python:
-        from console.errors import ConsoleError
-
-        raise ConsoleError(f"{target} is not prepared yet", f"llmconsole target up {target}")
+    there = prepared(hosts, target)
 
     def launch() -> ChatProcess:
         host: Any = hosts.get(target)
         return host.open_pipe([*there.python, *CHAT], env={"NANOCHAT_BASE_DIR": there.base} if there.base else None)
 
     return launch
+
+
+def prepared(hosts: Hosts, name: str) -> Target:
+    """What is known of a target that our code was put on. Raises NotFound, ConsoleError."""
+    there = hosts.target(name)
+    if not there.python:
+        raise ConsoleError(f"{name} is not prepared yet", f"llmconsole target up {name}")
+    return there

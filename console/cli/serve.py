@@ -1,18 +1,25 @@
-"""`serve`: a model behind a web page and OpenAI's API. This process becomes the server, which alone imports tensors."""
+"""`serve`: a model behind a web page and OpenAI's API. This process becomes the server, which alone imports tensors;
+with --target it stays, and holds the way to the server on another machine."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from console.chat.model_choice import choose
+from console.chat.model_choice import choose, models_there, pick
+from console.cli.output import line, note
+from console.errors import UsageProblem
+from console.machines.targets import LOCAL
 from engine.config import to_argv
 from engine.settings.choices import BACKENDS, DEVICES, SOURCES, STORED
 from engine.settings.serving import Serve
+
+if TYPE_CHECKING:
+    from engine.catalog import ModelInfo
 from remote.secret_text import child_environment
 
 
@@ -41,19 +48,56 @@ from remote.secret_text import child_environment
               help="Where a request does not say.")
 @click.option("--max-tokens", type=click.IntRange(1, 4096), default=512, show_default=True,
               help="Longest answer where a request does not say.")
-def serve(wanted: Sequence[str], source: str | None, tag: str | None, step: int | None, **flags: Any) -> NoReturn:
+@click.option("--target", default=LOCAL, show_default=True, help="The machine that the models are on: the server runs "
+              "there, its page and API are reached here.")
+def serve(wanted: Sequence[str], source: str | None, tag: str | None, step: int | None, target: str,
+          **flags: Any) -> None:
     """Serve trained models over HTTP until ctrl-c: GET / is a page to chat, /v1 speaks OpenAI's API."""
-    _become(argv(wanted, source, tag, step, flags))
+    if target == LOCAL:
+        _become([sys.executable, "-m", "engine", "serve", *argv(wanted, lambda name: choose(name, source, tag, step),
+                                                                 (source, tag, step), flags)])
+    else:
+        _serve_there(target, wanted, (source, tag, step), flags)
 
 
-def argv(wanted: Sequence[str], source: str | None, tag: str | None, step: int | None,
+def argv(wanted: Sequence[str], named: Callable[[str | None], ModelInfo], asked: Sequence[object],
          flags: dict[str, Any]) -> list[str]:
-    """The server's command line, the models by their whole names. Raises NotFound, ConsoleError."""
-    named: list[str | None] = [*wanted] or ([None] if any(v is not None for v in (source, tag, step)) else [])
-    refs = [choose(name, source, tag, step).ref for name in named]
+    """The server's settings, the models by their whole names. `named` finds one; it raises NotFound, ConsoleError."""
+    names: list[str | None] = [*wanted] or ([None] if any(value is not None for value in asked) else [])
+    refs = [named(name).ref for name in names]
     if not refs:
-        choose(None)  # says what to do when there is no model at all
-    return [sys.executable, "-m", "engine", "serve", *to_argv(Serve(model=",".join(refs), **flags))]
+        named(None)  # says what to do when there is no model at all
+    return to_argv(Serve(model=",".join(refs), **flags))
+
+
+def _serve_there(name: str, wanted: Sequence[str], asked: tuple[str | None, str | None, int | None],
+                 flags: dict[str, Any]) -> None:
+    """The server on another machine, bound to its loopback, and a port here that leads to it."""
+    from console.chat.far_server import FarServer
+    from console.chat.launch import launcher
+    from console.chat.pipe import ChatPipe
+    from console.machines.hosts import Hosts
+
+    if flags["host"] != "127.0.0.1" or flags["token_file"] or flags["allow_host"]:
+        raise UsageProblem("with --target the server is reached on this machine's loopback alone, so --host, "
+                           "--token-file and --allow-host mean nothing", "leave them out")
+    hosts = Hosts()
+    with ChatPipe(launcher(name, hosts)) as pipe:
+        known = models_there(pipe)
+    port = flags.pop("port")
+    words = argv(wanted, lambda model: pick(known, model, *asked), asked, flags)
+    server = FarServer(hosts, name, words, port)
+    try:
+        server.start()
+        line(f"{server.about}\n{server.url}  a page to chat; /v1 speaks OpenAI's API; computed on {name}")
+        note("ctrl-c ends the server there, too")
+        sys.stdout.flush()
+        server.wait()
+    except KeyboardInterrupt:
+        note(f"ending the server on {name}")
+    finally:
+        server.close()
+        hosts.close()
 
 
 def _become(words: list[str]) -> NoReturn:

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import socket
 import stat
 import sys
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
@@ -39,6 +42,8 @@ def main(argv: Sequence[str]) -> int:
                           f"{TOKEN_VARIABLE}, or --token-file with a file that only you can read")
     try:
         wanted = choose(settings)
+        if settings.heartbeat:
+            threading.Thread(target=_until_silence, args=(settings.heartbeat,), daemon=True).start()
         with listening(settings) as listener:
             return serve(settings, token, wanted, listener)
     except StageError as error:
@@ -137,6 +142,16 @@ def serve(settings: Serve, token: str | None, wanted: list[str], listener: socke
     except ApiError as error:
         raise StageError(str(error), "llmconsole model list shows the others") from None
     return 0
+
+
+def _until_silence(seconds: int) -> None:
+    """End this process once whoever started it is gone: stdin has ended, or nothing came on it for so long."""
+    while select.select([sys.stdin], [], [], seconds)[0] and os.read(sys.stdin.fileno(), 4096):
+        pass
+    print("llmconsole serve: whoever asked for this server is gone", file=sys.stderr, flush=True)
+    os.kill(os.getpid(), signal.SIGTERM)  # at once while a model is being loaded, else after the answers under way
+    time.sleep(2 * _GRACE_S)
+    os._exit(1)
 
 
 class _Server(uvicorn.Server):

@@ -17,6 +17,7 @@ class Serve:
     port: int = opt(8000, "port to listen on; 0 takes a free one", low=0, high=65535)
     token_file: str = opt("", "file with the token, readable by its owner alone")
     allow_host: str = opt("", "further names under which the server may be reached, joined by commas")
+    heartbeat: int = opt(0, "end when nothing came on stdin for so many seconds, or stdin ended; 0: stay", low=0)
     device: str = opt("auto", "where to compute", choices=DEVICES)
     dtype: str = opt("auto", "precision of the weights", choices=STORED)
     backend: str = opt("auto", "what computes on a CPU", choices=BACKENDS)

@@ -179,9 +179,10 @@ class SshHost:
         """A command's stdin, stdout and stderr as files, for talking to it."""
         return Pipe(self.start(argv, env=env, cwd=cwd))
 
-    def forward(self, port: int, host: str = "127.0.0.1") -> Forward:
-        """A port of 127.0.0.1 here that leads to `host:port` as seen from there, until it is closed."""
-        return Forward(self._links[0], host, port)
+    def forward(self, port: int, host: str = "127.0.0.1", here: int = 0) -> Forward:
+        """A port of 127.0.0.1 here, `here` or a free one, that leads to `host:port` as seen from there, until it is
+        closed. Raises OSError when it is taken."""
+        return Forward(self._links[0], host, port, here)
 
     def shell_argv(self, command: Sequence[str] = ()) -> list[str]:
         """The words of a plain `ssh` that opens a shell in a person's own terminal, with the same key and pin."""

@@ -113,11 +113,11 @@ class Pipe:
 
 
 class Forward:
-    """A listening port here, `port`, whose connections are carried there."""
+    """A listening port here, `port`, whose connections are carried there. Raises OSError when `here` is taken."""
 
-    def __init__(self, link: SshLink, host: str, port: int) -> None:
+    def __init__(self, link: SshLink, host: str, port: int, here: int = 0) -> None:
         self._link, self._target = link, (host, port)
-        self._socket = socket.create_server(("127.0.0.1", 0))
+        self._socket = socket.create_server(("127.0.0.1", here))
         self.port: int = self._socket.getsockname()[1]
         threading.Thread(target=self._accept, name="ssh-forward", daemon=True).start()
 
