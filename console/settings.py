@@ -12,6 +12,7 @@ from typing import Any
 
 from console.errors import UsageProblem
 from engine.config import ConfigError, from_mapping, nearest, opt, options
+from remote.cuda import TORCH_CUDA
 
 SECRET_NAMES = ("HF_TOKEN", "HUGGINGFACE_TOKEN", "RUNPOD_API_KEY", "WANDB_API_KEY", "OPENROUTER_API_KEY")
 
@@ -43,7 +44,7 @@ class RentSettings:
                      choices=("secure", "community", "any"))
     data_centers: str = opt("", "only these, such as EU-RO-1,US-KS-2; empty means any")
     image: str = opt("runpod/pytorch:1.0.2-cu1281-torch280-ubuntu2404", "the container that the pod starts")
-    min_cuda: str = opt("12.8", "the oldest CUDA that the machine's driver must know")
+    min_cuda: str = opt(TORCH_CUDA, "the oldest CUDA that the machine's driver must know")
     disk_gb: int = opt(200, "the pod's own disk", low=20)
     ready_minutes: float = opt(12.0, "a pod that nobody can log in to by then is ended", low=1)
     hold_minutes: float = opt(15.0, "a failed run's machine is kept so long, to look or resume; 0: not at all", low=0)

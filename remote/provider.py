@@ -18,6 +18,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from remote.cuda import TORCH_CUDA
+
 NAME_PREFIX = "llmconsole-"
 PROVISIONING, STARTING, RUNNING = "PROVISIONING", "STARTING", "RUNNING"
 EXITED, ERROR, TERMINATED = "EXITED", "ERROR", "TERMINATED"
@@ -32,14 +34,14 @@ class Want:
     """What somebody wants to rent. Earlier GPU types and clouds are preferred; an empty tuple means any.
 
     `gpus` are the provider's exact ids, such as "NVIDIA H100 80GB HBM3". `data_centers` are ids in upper case.
-    `min_cuda` is "12.8" or "" for any driver.
+    `min_cuda` is the CUDA that the driver must know, such as "13.0", or "" for any driver.
     """
 
     gpus: tuple[str, ...] = ("NVIDIA H100 80GB HBM3",)
     count: int = 8
     clouds: tuple[str, ...] = ("SECURE",)
     data_centers: tuple[str, ...] = ()
-    min_cuda: str = "12.8"
+    min_cuda: str = TORCH_CUDA
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class PodSpec:
     public_key: str
     cloud: str = "SECURE"
     data_centers: tuple[str, ...] = ()
-    min_cuda: str = "12.8"
+    min_cuda: str = TORCH_CUDA
     disk_gb: int = 100
     volume_gb: int = 0
     network_volume: str = ""  # id of one that exists; excludes volume_gb

@@ -13,13 +13,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from remote.cuda import OLDEST_DRIVER, TORCH_CUDA
 from remote.errors import RunnerFailed
 from remote.host import Host
 
 OLDEST_PYTHON = (3, 10)
 LITTLE_DISK = 20e9     # bytes: the environment alone takes 7 GB
 MUCH_SKEW = 60.0       # seconds
-OLDEST_DRIVER = 570    # major version that runs CUDA 12.8, which torch's wheels are built for
 
 SCRIPT = r"""
 say() { printf '%s=%s\n' "$1" "$2"; }
@@ -111,7 +111,9 @@ class Survey:
             found.append(f"its clock is {abs(self.skew):,.0f} s {'ahead' if self.skew > 0 else 'behind'}: "
                          "times shown for it are its own")
         if self.gpus and (_version(self.driver) or (0,))[0] < OLDEST_DRIVER:
-            found.append(f"driver {self.driver or 'unknown'} is older than {OLDEST_DRIVER}: CUDA 12.8 will not start")
+            found.append(f"driver {self.driver or 'unknown'} is older than {OLDEST_DRIVER}, which the default PyTorch "
+                         f"(CUDA {TORCH_CUDA}) needs: another PyTorch, made for that driver, is fetched, which takes "
+                         "longer; or update the driver first")
         if not self.gpus and self.os == "Linux":
             found.append("no NVIDIA GPU answers there: training will run on the CPU")
         if not self.python and not dict(self.tools).get("uv"):

@@ -40,6 +40,8 @@ def prepare(host: SshHost, targets: Targets, target: Target, tell: Callable[[str
     found = survey(host)
     if problems := found.problems():
         raise Refused(f"{target.name} cannot be used: " + "; ".join(problems))
+    for warning in found.warnings():
+        tell(f"note: {warning}")
     chosen = base or target.base or base_for(found, target)
     usable = replace(found, gpus=()) if pretended_gpus else found
     if python and not has_libraries(host, python):

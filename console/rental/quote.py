@@ -6,6 +6,7 @@ the provider for its catalogue and changes nothing there or here.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -123,12 +124,12 @@ def _free(run: str, taken: Sequence[str]) -> str:
 
 def _problems(quote: Quote) -> tuple[str, ...]:
     found, rate, balance = [], quote.usd_per_hour, quote.account.balance_usd
-    if quote.budget_usd <= 0 or quote.budget_hours <= 0:
+    if not (0 < quote.budget_usd < math.inf and 0 < quote.budget_hours < math.inf):
         found.append("a budget in dollars and in hours is needed before anything is rented")
         return tuple(found)
     if not quote.offers:
         found.append(f"the provider lists no {quote.want.count} × {quote.want.gpus[0]} at all; "
-                     "another --gpus, or fewer limits on data centres, may find one")
+                     "another --gpus, fewer limits on data centres, or an older rent.min_cuda may find one")
     if balance is not None and balance < rate:
         found.append(f"the provider wants one hour's price (${rate:.2f}) on the balance, which has ${balance:.2f}")
     if rate and quote.limit_hours * 3600 - reserve_s(quote.limit_hours) < 60:

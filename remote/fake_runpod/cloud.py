@@ -21,6 +21,7 @@ from remote.fake_runpod.pod import FakePod
 LIVING = ("PROVISIONING", "STARTING", "RUNNING")
 FULL = ("There are no longer any instances available with the requested specifications. "
         "Please refresh and try again.")
+CUDA = "13.0"  # that every driver here knows
 RESTART_S = 2.0  # seconds between two starts of a container whose command ends
 _LOG_LINES = 20_000
 FAULTS = {
@@ -179,7 +180,8 @@ class FakeCloud:
             self._afford(price)
             if self.due("no_capacity"):
                 raise Refused(400, FULL)
-            place = self._place(kind, gpu.get("count", 1), body.get("dataCenterIds") or [])
+            place = self._place(kind, gpu.get("count", 1), body.get("dataCenterIds") or [],
+                                gpu.get("minCudaVersion") or "")
             self.creates += 1
             life = Life(secrets.token_hex(7), body, kind, place, self.clock(), price,
                         {fault for fault in ("pod_error", "stuck_starting", "no_port", "no_fingerprint")
@@ -196,9 +198,9 @@ class FakeCloud:
         if self.spend_per_hour + price > self.spend_limit:
             raise Refused(402, f"the spend limit of ${self.spend_limit:.2f}/hr would be exceeded")
 
-    def _place(self, kind: GpuKind, count: int, wanted: list[str]) -> str:
+    def _place(self, kind: GpuKind, count: int, wanted: list[str], min_cuda: str) -> str:
         free = [place for place in (wanted or PLACES) if self.stock.get((kind.id, place), "NONE") != "NONE"]
-        if not free or count > kind.most:
+        if not free or count > kind.most or not knows(min_cuda):
             raise Refused(400, FULL)
         return free[0]
 
@@ -324,13 +326,18 @@ def pod_json(cloud: FakeCloud, life: Life) -> dict[str, Any]:
         "image": body["image"], "args": body.get("args", ""), "disk": body.get("disk", 50),
         "mounts": body.get("mounts", {}), "ports": body.get("ports", []), "env": body.get("env", {}),
         "registry": body.get("registry"), "gpu": {"id": life.kind.id, "count": count},
-        "cloud": body.get("cloud", "SECURE"), "dataCenterId": life.place, "cudaVersion": "12.8",
+        "cloud": body.get("cloud", "SECURE"), "dataCenterId": life.place, "cudaVersion": CUDA,
         "ssh": {"proxy": None, "direct": direct if port else None}, "template": None,
         "cost": life.usd_per_hour if life.status in LIVING else 0.0, "locked": False,
         "globalNetworking": {"enabled": False},
         "runtime": {"uptime": uptime, "gpus": [{"util": 0, "memoryUtil": 0}] * count, "cpu": {"util": 0},
                     "memory": {"util": 0}, "ports": ports} if running else None,
         "createdAt": stamp(life.created), "startedAt": stamp(life.running_since) if life.running_since else None}
+
+
+def knows(min_cuda: str) -> bool:
+    """Whether the drivers here know this version of CUDA, compared as numbers."""
+    return not min_cuda or tuple(map(int, min_cuda.split("."))) <= tuple(map(int, CUDA.split(".")))
 
 
 def stamp(moment: float) -> str:
@@ -353,11 +360,12 @@ def catalogue(cloud: FakeCloud, query: Mapping[str, str]) -> list[dict[str, Any]
             "secure": True, "community": True, "price": {"secure": kind.secure, "community": kind.community},
             "maxCount": {"secure": kind.most, "community": kind.most}}
         if query.get("include") == "AVAILABILITY":
+            fits = count <= kind.most and knows(query.get("minCudaVersion", ""))
             places = [{"id": place, "name": name, "availability": cloud.stock[kind.id, place]}
-                      for place, name in PLACES.items() if (kind.id, place) in cloud.stock and count <= kind.most]
+                      for place, name in PLACES.items() if (kind.id, place) in cloud.stock and fits]
             levels = ["NONE", "LOW", "MEDIUM", "HIGH"]
             row["availability"] = max((place["availability"] for place in places), key=levels.index, default="NONE")
-            row["cudaVersions"] = [{"version": "12.8", "available": row["availability"] != "NONE"}]
+            row["cudaVersions"] = [{"version": CUDA, "available": row["availability"] != "NONE"}]
             if places:
                 row["dataCenters"] = places
         rows.append(row)

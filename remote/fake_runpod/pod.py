@@ -38,7 +38,7 @@ _NVIDIA_SMI = """#!/bin/sh
 case "$*" in
   -L) for i in {indices}; do echo "GPU $i: {name} (UUID: GPU-demo-$i)"; done ;;
   *--query-gpu=index,name,memory.total,driver_version*)
-    for i in {indices}; do echo "$i, {name}, 81559, 570.124.06"; done ;;
+    for i in {indices}; do echo "$i, {name}, 81559, 580.95.05"; done ;;
   *) exit 6 ;;
 esac
 """

@@ -14,6 +14,7 @@ import pytest
 
 from console.cli.main import call
 from console.machines.targets import Target, Targets, name_for, parse_address
+from remote.cuda import TORCH_CUDA
 from remote.ssh.known_hosts import fingerprint
 
 
@@ -108,7 +109,7 @@ def test_the_request_is_shown_before_anything_is_sent(monkeypatch: pytest.Monkey
         assert call([*words, "--dry-run", "--json"]) == 0
         said = capsys.readouterr()
         facts = json.loads(said.out)
-        assert facts["request"]["gpu"] == {"id": "NVIDIA H100 80GB HBM3", "count": 8, "minCudaVersion": "12.8"}
+        assert facts["request"]["gpu"] == {"id": "NVIDIA H100 80GB HBM3", "count": 8, "minCudaVersion": TORCH_CUDA}
         assert facts["argv"][-4:-2] == ["engine", "run"] and server.key not in said.out + said.err
         assert call([*words[:-1], "3xB200", "--yes"]) == 6 and "nothing was rented" in capsys.readouterr().err
         assert call([*words[:5], "--budget", "1", "--hours", "1", "--yes"]) == 5

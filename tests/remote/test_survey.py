@@ -29,8 +29,8 @@ disk=/workspace 9437184000 9000000000
 tool_uv=/root/.local/bin/uv
 tool_cargo=
 python=python3 3.12.3
-gpu=0, NVIDIA H100 80GB HBM3, 81559, 570.86.15
-gpu=1, NVIDIA H100 80GB HBM3, 81559, 570.86.15
+gpu=0, NVIDIA H100 80GB HBM3, 81559, 580.95.05
+gpu=1, NVIDIA H100 80GB HBM3, 81559, 580.95.05
 nonsense
 end=1
 """
@@ -47,7 +47,7 @@ def test_this_machine_tells_the_truth_also_over_ssh(any_host: Host) -> None:
 
 def test_a_pod_is_understood() -> None:
     found = parse(H100, 1.7e9)
-    assert (found.cores, found.memory, found.skew, found.driver) == (160, 10**12, 600, "570.86.15")
+    assert (found.cores, found.memory, found.skew, found.driver) == (160, 10**12, 600, "580.95.05")
     assert found.gpus == tuple(Gpu(index, "NVIDIA H100 80GB HBM3", 79.6) for index in (0, 1))
     assert [(disk.path, disk.writable) for disk in found.disks] == [("/root", True), ("/workspace", False)]
     assert found.tools == (("uv", "/root/.local/bin/uv"),)
@@ -57,7 +57,7 @@ def test_a_pod_is_understood() -> None:
 def test_what_is_wrong_is_said() -> None:
     poor = parse("os=FreeBSD\nuser=x\nhome=/x\ngpu=0, Tesla, 1024, 390.1\nend=1", 0)
     assert "FreeBSD is not Linux" in poor.problems()[0] and "may write neither" in poor.problems()[1]
-    assert any("390.1 is older" in text for text in poor.warnings())
+    assert any("390.1 is older" in text and "another PyTorch" in text for text in poor.warnings())
     assert any("no Python 3.10 and no uv" in text for text in poor.warnings())
     assert "NVIDIA" in parse("os=Linux\nend=1", 0).warnings()[1]
 
