@@ -9,12 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from engine.model import flash
+from engine.model import flash, row_kernels
 from engine.model.config import Architecture, GPTConfig, windows
+from engine.model.cpu_attention import CausalAttention
 from engine.model.layers import Linear, rms_norm
 from engine.model.value_embedding import gated, value_gate
-
-EXPLICIT_LIMIT = 512  # longest context whose T x T scores are worth their memory on a CPU
 
 
 class Cache(Protocol):
@@ -71,8 +70,6 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, window: int | 
     T, S, grouped = q.shape[2], k.shape[2], q.shape[1] != k.shape[1]
     if window is not None and window >= S - 1:
         window = None
-    if q.requires_grad and q.device.type == "cpu" and T <= EXPLICIT_LIMIT and mask is None and not grouped:
-        return _explicit_causal(q, k, v, window)
     if window is not None and mask is None:
         if T == 1:
             k, v = k[:, :, S - window - 1 :], v[:, :, S - window - 1 :]
@@ -85,18 +82,6 @@ def sight(T: int, S: int, window: int, device: torch.device) -> Tensor:
     """(T, S) bool: which of S keys each of the last T positions sees, itself and `window` before it."""
     ones = torch.ones(T, S, dtype=torch.bool, device=device)
     return ones.tril(S - T).triu(S - T - window)
-
-
-def _explicit_causal(q: Tensor, k: Tensor, v: Tensor, window: int | None) -> Tensor:
-    """Textbook causal attention, (B, H, T, D) each. On a CPU, training at T = 256, its batched products are about 2.5
-    times as fast as torch's fused kernel, whose backward pass is not tuned there; the price is the T x T scores."""
-    B, H, T, D = q.shape
-    q, k, v = (x.reshape(B * H, T, D) for x in (q, k, v))
-    hidden = torch.full((T, T), -torch.inf, dtype=q.dtype).triu(1)
-    if window is not None:
-        hidden = hidden.masked_fill(~sight(T, T, window, q.device), -torch.inf)
-    scores = torch.baddbmm(hidden, q * D**-0.5, k.mT)  # (B*H, T, T)
-    return torch.bmm(scores.softmax(-1), v).view(B, H, T, D)
 
 
 class CausalSelfAttention(nn.Module):
@@ -123,6 +108,8 @@ class CausalSelfAttention(nn.Module):
         v = self.c_v(x).view(B, T, self.n_kv_head, self.head_dim)
         if value is not None:
             v = gated(v, value, x, self.ve_gate, self.architecture)
+        if kv_cache is None and row_kernels.serves(q) and self.n_head == self.n_kv_head:
+            return self.c_proj(self._attend_in_training(q, k, v, cos, sin).view(B, T, C))
         q, k = rms_norm(rotate(q, cos, sin)), rms_norm(rotate(k, cos, sin))
         if (scale := self.architecture.qk_scale) != 1.0:
             q, k = q * scale, k * scale
@@ -131,6 +118,12 @@ class CausalSelfAttention(nn.Module):
         else:
             y = self._attend_transposed(q, k, v, kv_cache).transpose(1, 2).reshape(B, T, C)
         return self.c_proj(y)
+
+    def _attend_in_training(self, q: Tensor, k: Tensor, v: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """On a CPU: q, k, v (B, T, H, D), not rotated yet -> (B, T, H, D)."""
+        q, k = (row_kernels.RotateNorm.apply(x, cos, sin, self.architecture.qk_scale) for x in (q, k))
+        y: Tensor = CausalAttention.apply(q, k, v.transpose(1, 2).contiguous(), self.window)
+        return y
 
     def _attend_transposed(self, q: Tensor, k: Tensor, v: Tensor, kv_cache: Cache | None) -> Tensor:
         """q (B, T, H, D), k and v (B, T, K, D), with what the cache holds before them -> (B, H, T, D)."""

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from engine.model import counts
+from engine.model import counts, row_kernels
 from engine.model.attention import Cache, CausalSelfAttention, rotary_tables
 from engine.model.config import CLASSIC, SMEAR_CHANNELS, Architecture, GPTConfig
 from engine.model.initial import init_classic, init_modern
@@ -34,6 +34,9 @@ class MLP(nn.Module):
         self.c_proj = Linear(4 * config.n_embd, config.n_embd)
 
     def forward(self, x: Tensor) -> Tensor:
+        if row_kernels.serves(x) and self.c_fc.product is None:
+            y: Tensor = row_kernels.Relu2MLP.apply(x, self.c_fc.weight.to(x.dtype), self.c_proj.weight.to(x.dtype))
+            return y
         return self.c_proj(F.relu(self.c_fc(x)).square())
 
 

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from engine.model import row_kernels
+
 IGNORE = -1  # target value that does not count in the loss
 
 _CHUNK_ELEMENTS = 1 << 22  # logits at a time, 16 MB of float32: what a CPU's last cache holds
@@ -59,17 +61,16 @@ class _MeanCrossEntropy(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, targets: Tensor, vocab_size: int, softcap: float) -> Tensor:
         columns = weight[:vocab_size].to(x.dtype)  # (V, C)
         counted = (targets != IGNORE).sum()
-        chunk = _Chunk(min(_rows(vocab_size), len(x)), vocab_size, softcap, x)
+        piece = _native_piece if row_kernels.know(x) else _Chunk(min(_rows(vocab_size), _BLOCK, len(x)), vocab_size, x)
         dx, dw = torch.empty_like(x), torch.zeros_like(weight)
+        dlogits, dw_part = x.new_empty(min(_BLOCK, len(x)), vocab_size), torch.empty_like(columns)
         total = torch.zeros((), device=x.device)
-        for block in range(0, len(x), _BLOCK):
-            rows, t = x[block : block + _BLOCK], targets[block : block + _BLOCK]
-            dlogits = x.new_empty(len(rows), vocab_size)
-            for start in range(0, len(rows), chunk.size):
-                part = slice(start, start + chunk.size)
-                total += chunk(rows[part], columns, t[part], counted, dlogits[part])
-            torch.mm(dlogits, columns, out=dx[block : block + len(rows)])
-            dw[:vocab_size] += dlogits.T @ rows
+        for start in range(0, len(x), _BLOCK):
+            rows, t = x[start : start + _BLOCK], targets[start : start + _BLOCK]
+            slopes = dlogits[: len(rows)]
+            total += piece(rows, columns, t, softcap, counted, slopes)
+            torch.mm(slopes, columns, out=dx[start : start + len(rows)])
+            dw[:vocab_size] += torch.mm(slopes.T, rows, out=dw_part)
         ctx.save_for_backward(dx, dw)
         return total / counted
 
@@ -79,27 +80,49 @@ class _MeanCrossEntropy(torch.autograd.Function):
         return dx.mul_(outer.to(dx.dtype)), dw.mul_(outer), None, None, None
 
 
-class _Chunk:
-    """Buffers for a few rows of logits, used again and again: fresh memory would have to be cleared by the system."""
+def _native_piece(
+    x: Tensor, columns: Tensor, targets: Tensor, softcap: float, counted: Tensor, dlogits: Tensor
+) -> Tensor:
+    """Sum of losses () of rows x (n, C); the gradient by the logits before the softcap, divided by `counted`, is
+    written where these were, into `dlogits` (n, V)."""
+    n, vocab_size = dlogits.shape
+    if int(targets.max()) >= vocab_size:
+        raise IndexError(f"target {int(targets.max())} is not in a vocabulary of {vocab_size} tokens")
+    torch.mm(x, columns.T, out=dlogits)
+    targets, losses = targets.contiguous(), x.new_empty(n, dtype=torch.float32)
+    places = (dlogits.data_ptr(), targets.data_ptr(), losses.data_ptr())
+    row_kernels.kernels(x).softcapped_loss(*places, n, vocab_size, softcap, 1 / max(1, int(counted)))
+    return losses.sum()
 
-    def __init__(self, size: int, vocab_size: int, softcap: float, like: Tensor) -> None:
-        self.size, self.softcap = size, softcap
+
+class _Chunk:
+    """The same with PyTorch, a few rows at a time. Buffers are used again: fresh memory would have to be cleared."""
+
+    def __init__(self, size: int, vocab_size: int, like: Tensor) -> None:
+        self.size = size
         self.z = like.new_empty(size, vocab_size)
         self.slope = torch.empty(size, vocab_size, device=like.device)
         self.p = torch.empty_like(self.slope)
 
-    def __call__(self, x: Tensor, columns: Tensor, targets: Tensor, counted: Tensor, dlogits: Tensor) -> Tensor:
-        """Sum of losses () of rows x (n, C); writes the gradient by the logits before the softcap, divided by
-        `counted`, into `dlogits` (n, V)."""
+    def __call__(
+        self, x: Tensor, columns: Tensor, targets: Tensor, softcap: float, counted: Tensor, dlogits: Tensor
+    ) -> Tensor:
+        pieces = zip(x.split(self.size), targets.split(self.size), dlogits.split(self.size), strict=True)
+        losses = [self._piece(rows, columns, t, softcap, counted, slopes) for rows, t, slopes in pieces]
+        return torch.stack(losses).sum()
+
+    def _piece(
+        self, x: Tensor, columns: Tensor, targets: Tensor, softcap: float, counted: Tensor, dlogits: Tensor
+    ) -> Tensor:
         n = len(x)
         z, slope, p = self.z[:n], self.slope[:n], self.p[:n]
         torch.mm(x, columns.T, out=z)
-        slope.copy_(z).mul_(1 / self.softcap).tanh_()
-        torch.mul(slope, self.softcap, out=p).exp_()  # within e**±softcap, so no maximum need be taken off
+        slope.copy_(z).mul_(1 / softcap).tanh_()
+        torch.mul(slope, softcap, out=p).exp_()  # within e**±softcap, so no maximum need be taken off
         sums = p.sum(-1, keepdim=True)
         chosen = targets.clamp(min=0)[:, None]
         share = (targets[:, None] != IGNORE) / counted  # of each row in the mean
-        losses = sums.log() - self.softcap * slope.gather(1, chosen)
+        losses = sums.log() - softcap * slope.gather(1, chosen)
         p.mul_(share / sums).scatter_add_(1, chosen, -share)
         dlogits.copy_(p.addcmul_(p, slope.square_(), value=-1.0))
         return (losses * share).sum() * counted

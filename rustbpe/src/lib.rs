@@ -10,8 +10,8 @@
 //! - `blocks` reads text files piece by piece;
 //! - `encode` turns texts into ids: `merge` one chunk, `cache` remembers it.
 //!
-//! `parallel` spreads work over the cores, `pages` asks for memory in large pages. `python` and `cpu_step` are the only
-//! parts that know of Python. No input makes this crate panic.
+//! `parallel` spreads work over the cores, `pages` asks for memory in large pages. `python`, `cpu_step` and
+//! `row_kernels` are the only parts that know of Python. No input makes this crate panic.
 
 mod batch;
 pub mod blocks;
@@ -34,6 +34,8 @@ pub mod words;
 mod cpu_step;
 #[cfg(feature = "python")]
 mod python;
+#[cfg(feature = "python")]
+mod row_kernels;
 
 /// Tokens 0..=255 are the single bytes.
 pub const BYTES: u32 = 256;

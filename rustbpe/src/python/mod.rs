@@ -20,4 +20,6 @@ mod rustbpe {
     use super::tokenizer::Tokenizer;
     #[pymodule_export]
     use crate::cpu_step::CpuStep;
+    #[pymodule_export]
+    use crate::row_kernels::RowKernels;
 }
