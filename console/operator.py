@@ -200,9 +200,10 @@ class Operator:
         if intent.action == START:
             self._write_run_json(host, path, intent)
         self._register(intent, path)
-        env = {ATTEMPT: str(intent.attempt)}
-        if base := self._workspace.hosts.target(intent.target).base:  # elsewhere nobody set it for us
-            env[BASE] = base
+        target = self._workspace.hosts.target(intent.target)
+        env = {**target.env, ATTEMPT: str(intent.attempt)}
+        if target.base:  # elsewhere nobody set it for us
+            env[BASE] = target.base
         job.launch(host, job_dir(path), intent.attempt, self._pipeline(host.python, path), env)
         self.ledger.launched(intent, path)
         self._workspace.watch(intent.run)

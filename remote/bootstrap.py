@@ -12,7 +12,7 @@ import shlex
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +22,7 @@ from remote.errors import Cancelled, RunnerFailed
 from remote.host import Host
 from remote.our_wheel import Packed
 from remote.survey import survey
+from remote.uv_words import SYSTEM_CERTS, CertificateUnknown, failure
 
 if TYPE_CHECKING:
     from remote.survey import Survey
@@ -30,6 +31,7 @@ PLACE = ".llmconsole/env"
 PYTHON = "3.12"  # fetched where there is none
 _LOOK_S = 0.5
 _LONG = 900.0    # seconds for a fetch of uv or Python
+_TAIL = 4000     # bytes of an output that are looked at
 
 OURS = """
 import os, sys
@@ -59,14 +61,14 @@ command -v uv
 
 
 def bootstrap(host: Host, found: Survey | None, tell: Callable[[str], None], stop: threading.Event | None = None, *,
-              python: Sequence[str] = ()) -> tuple[str, ...]:
+              python: Sequence[str] = (), env: Mapping[str, str] | None = None) -> tuple[str, ...]:
     """The words that start a Python there in which this very program runs; `host.python` is set to them.
 
-    With `python` an environment that has the libraries is used as it is and only our code is put beside it. Safe to
-    repeat after any failure. Raises RunnerFailed with the last words of what failed, Cancelled, and what the host
-    raises.
+    `env` is added to the environment of what fetches and installs. With `python` an environment that has the libraries
+    is used as it is and only our code is put beside it. Safe to repeat after any failure. Raises RunnerFailed with the
+    cause and the last words of what failed, Cancelled, and what the host raises.
     """
-    steps = _Steps(host, found or survey(host), tell, stop or threading.Event())
+    steps = _Steps(host, found or survey(host), tell, stop or threading.Event(), dict(env or {}))
     error: _Misfit | None = None
     for packed in _choices(steps.found, bool(python)):
         try:
@@ -93,8 +95,9 @@ def _choices(found: Survey, only_wheel: bool) -> list[Packed]:
 class _Steps:
     """The steps on one machine; each looks first whether it is done."""
 
-    def __init__(self, host: Host, found: Survey, tell: Callable[[str], None], stop: threading.Event) -> None:
-        self.host, self.found, self._tell, self._stop = host, found, tell, stop
+    def __init__(self, host: Host, found: Survey, tell: Callable[[str], None], stop: threading.Event,
+                 env: dict[str, str]) -> None:
+        self.host, self.found, self._tell, self._stop, self._env = host, found, tell, stop, env
         self._gpus = len(found.gpus)
 
     def environment(self, packed: Packed) -> tuple[str, ...]:
@@ -159,33 +162,45 @@ class _Steps:
         if known:
             return known
         with self._step("fetching uv", "it makes the environment and is not there"):
-            return self._run(["/bin/sh", "-c", GET_UV], _LONG).strip().splitlines()[-1]
+            return self._fetch("fetching uv", ["/bin/sh", "-c", GET_UV]).strip().splitlines()[-1]
 
     def _fetch_python(self, uv: str) -> str:
         with self._step(f"fetching Python {PYTHON}", "none new enough is there"):
-            self._run([uv, "python", "install", PYTHON], _LONG)
+            self._trusting(lambda: self._fetch(f"fetching Python {PYTHON}", [uv, "python", "install", PYTHON]))
             return self._run([uv, "python", "find", PYTHON]).strip()
 
     def _install(self, packed: Packed, folder: str, uv: str, base: str) -> None:
         python, file = f"{folder}/venv/bin/python", f"{folder}/{packed.file_name}"
         with self._step("installing", "the libraries that train, 7 GB the first time"):
-            self._as_job(f"{folder}/job", [
+            self._trusting(lambda: self._as_job(f"{folder}/job", [
                 f"[ -x {shlex.quote(python)} ] || {shlex.join([uv, 'venv', '--python', base, f'{folder}/venv'])}",
-                shlex.join([uv, "pip", "install", "--python", python, "-c", f"{folder}/constraints.txt", file])])
+                shlex.join([uv, "pip", "install", "--python", python, "-c", f"{folder}/constraints.txt", file])]))
 
     def _fitting_torch(self, folder: str, uv: str, why: str) -> None:
         """The newest torch is made for the newest driver; uv knows the one for the driver that is there."""
         with self._step("fetching another torch", f"made for driver {self.found.driver}: {why}"):
-            self._as_job(f"{folder}/job-torch", [shlex.join([
+            self._trusting(lambda: self._as_job(f"{folder}/job-torch", [shlex.join([
                 uv, "pip", "install", "--python", f"{folder}/venv/bin/python", "--torch-backend", "auto",
-                "--reinstall-package", "torch", "torch>=2.10"])])
+                "--reinstall-package", "torch", "torch>=2.10"])]))
+
+    def _trusting(self, work: Callable[[], object]) -> None:
+        """Where uv does not know the index's certificate, once more with those that the machine itself trusts."""
+        try:
+            work()
+        except CertificateUnknown:
+            if SYSTEM_CERTS.items() <= self._env.items():
+                raise
+            self._env.update(SYSTEM_CERTS)
+            self._tell("the package index shows a certificate that uv does not know: again with the machine's own list")
+            work()
 
     def _as_job(self, folder: str, commands: Sequence[str]) -> None:
         """So that a lost link costs nothing; attempts count on by themselves. Raises RunnerFailed, Cancelled."""
         state = job.state(self.host, folder)
         if state.state != "running":
             script = "\n".join(["set -e", *commands])
-            state = job.launch(self.host, folder, (state.attempt or 0) + 1, ["/bin/sh", "-c", script])
+            state = job.launch(self.host, folder, (state.attempt or 0) + 1, ["/bin/sh", "-c", script],
+                               self._env)
         output = f"{folder}/output.{state.attempt}.log"
         while state.state == "running":
             if self._stop.wait(_LOOK_S):
@@ -193,8 +208,7 @@ class _Steps:
             state = job.state(self.host, folder)
             self._tell_last(output)
         if state.code != 0:
-            raise RunnerFailed(f"installing on {self.host.name} failed ({state.state}, code {state.code}): "
-                               f"{self._last_line(output)}")
+            raise failure("installing", self.host.name, self._tail(output))
 
     def _prove(self, folder: str, python: tuple[str, ...]) -> tuple[str, ...]:
         with self._step("checking", "whether it runs there" + (" and sees the GPUs" if self._gpus else "")):
@@ -227,12 +241,18 @@ class _Steps:
             self._tell(f"installing: {line}")
 
     def _last_line(self, output: str) -> str:
-        found = self.host.stat(output)
-        if found is None:
-            return ""
-        tail = self.host.read(output, max(found.size - 2000, 0), 2000).decode("utf-8", "replace")
-        lines = [line.strip() for line in tail.replace("\r", "\n").splitlines() if line.strip()]
+        lines = [line.strip() for line in self._tail(output).replace("\r", "\n").splitlines() if line.strip()]
         return lines[-1][:200] if lines else ""
+
+    def _tail(self, output: str) -> str:
+        found = self.host.stat(output)
+        return self.host.read(output, max(found.size - _TAIL, 0), _TAIL).decode("utf-8", "replace") if found else ""
+
+    def _fetch(self, what: str, argv: Sequence[str]) -> str:
+        done = self.host.run(argv, env=self._env, timeout=_LONG)
+        if done.rc:
+            raise failure(what, self.host.name, done.err.decode("utf-8", "replace")[-_TAIL:])
+        return done.out.decode("utf-8", "replace")
 
     def _run(self, argv: Sequence[str], timeout: float = 60.0) -> str:
         done = self.host.run(argv, timeout=timeout)

@@ -14,7 +14,7 @@ from console.cli.workspace import fresh_workspace
 from console.errors import NotFound, Refused, UsageProblem
 from console.exit_codes import Exit
 from console.machines.hosts import shell_argv, ssh_host
-from console.machines.targets import LOCAL, POD, Target, Targets
+from console.machines.targets import LOCAL, POD, Target, Targets, parse_env
 from console.paths import Home, home
 from console.plan import gigabytes
 
@@ -156,14 +156,17 @@ def target_show(ctx: click.Context, name: str, as_json: bool) -> None:
 @target.command("up")
 @click.argument("name")
 @click.option("--python", default="", help="A Python there whose environment has torch; none is made then.")
+@click.option("--env", "pairs", multiple=True, metavar="NAME=VALUE",
+              help="Added to the environment of what is installed and run there, from now on: a proxy, SSL_CERT_FILE.")
 @click.option("--dry-run", is_flag=True, help="Look at the machine, and stop.")
+@json_option
 @click.pass_context
-def target_up(ctx: click.Context, name: str, python: str, dry_run: bool) -> int:
+def target_up(ctx: click.Context, name: str, python: str, pairs: tuple[str, ...], dry_run: bool, as_json: bool) -> int:
     """Prepare a machine: put this version of llmconsole and its environment there. Quick when it is there already."""
     from console.machines.preparing import prepare
     from remote.survey import survey
 
-    state, targets = Home(home()), Targets()
+    state, targets, env = Home(home()), Targets(), parse_env(pairs)
     found = targets.find(name)
     if found.kind == LOCAL:
         note("this machine is always prepared")
@@ -171,11 +174,17 @@ def target_up(ctx: click.Context, name: str, python: str, dry_run: bool) -> int:
     box = ssh_host(found, state)
     try:
         if dry_run:
-            _print_survey(found, survey(box))
+            surveyed = survey(box)
+            _print_survey(found, surveyed)
+            if as_json:
+                emit_json({"target": found, "survey": surveyed.facts, "warnings": surveyed.warnings(),
+                           "problems": surveyed.problems()})
             return Exit.OK
-        prepare(box, targets, found, note, base=found.base, python=python)
+        prepared = prepare(box, targets, found, note, base=found.base, python=python, env=env)
     finally:
         box.close()
+    if as_json:
+        emit_json({"target": prepared})
     note(f"{name} is prepared; `llmconsole run start tiny --target {name}` runs there")
     return Exit.OK
 

@@ -6,7 +6,7 @@ What is there afterwards is written into the target: its Python, its base direct
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -26,10 +26,11 @@ assert tuple(map(int, metadata.version("torch").split("+")[0].split(".")[:2])) >
 
 
 def prepare(host: SshHost, targets: Targets, target: Target, tell: Callable[[str], None],
-            stop: threading.Event | None = None, base: str = "", python: str = "",
+            stop: threading.Event | None = None, base: str = "", python: str = "", env: Mapping[str, str] | None = None,
             pretended_gpus: bool = False) -> Target:
     """Look, prepare, remember. Raises Refused where nothing can run, and RemoteError.
 
+    `env` is remembered, and added to the environment of what is installed and run there from now on.
     `python` is an interpreter there whose environment has the libraries: then only our own code is put beside it.
     `pretended_gpus`: those that it lists cannot be used, as in the demo's pods, so none is asked to answer.
     """
@@ -48,8 +49,9 @@ def prepare(host: SshHost, targets: Targets, target: Target, tell: Callable[[str
         raise Refused(f"{python} on {target.name} lacks torch 2.10 or another library that training needs",
                       f"leave --python out: llmconsole target up {target.name} makes an environment of its own")
     there = python or (found.python if has_libraries(host, found.python) else "")
-    words = bootstrap(host, usable, tell, stop, python=(there,) if there else ())
-    return targets.change(target.name, base=chosen, python=tuple(words), facts=found.facts)
+    given = {**target.env, **(env or {})}
+    words = bootstrap(host, usable, tell, stop, python=(there,) if there else (), env=given)
+    return targets.change(target.name, base=chosen, python=tuple(words), facts=found.facts, env=given)
 
 
 def has_libraries(host: Host, python: str) -> bool:

@@ -12,7 +12,7 @@ import fcntl
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -26,6 +26,8 @@ LOCAL = "local"
 SSH, POD = "ssh", "pod"
 RENTED = ("runpod",)  # names of providers: a run started on one of them rents a pod first
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,39}")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SECRET = re.compile(r"(TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|ACCESS_?KEY)", re.IGNORECASE)
 _ADDRESS = re.compile(r"(?:(?P<user>[A-Za-z_][A-Za-z0-9._-]*)@)?(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9][A-Za-z0-9.-]*)"
                       r"(?::(?P<port>[0-9]{1,5}))?")
 
@@ -34,6 +36,7 @@ _ADDRESS = re.compile(r"(?:(?P<user>[A-Za-z_][A-Za-z0-9._-]*)@)?(?P<host>\[[0-9A
 class Target:
     """One machine. `base` is its NANOCHAT_BASE_DIR; `python` starts an interpreter that imports our packages there.
 
+    `env` is added to the environment of what is installed and run there: a proxy, a file of certificates, no secrets.
     `base` and `python` are empty until the machine was prepared. `facts` are what a look at it told. `rental` names the
     ledger's row of a pod. Which key the machine must show stands in known_hosts, under its name.
     """
@@ -49,6 +52,7 @@ class Target:
     rental: str = ""
     pod: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -81,6 +85,20 @@ def parse_address(text: str) -> tuple[str, str, int]:
     if not found or not 0 < int(found["port"] or 22) < 65536:
         raise UsageProblem(f"{text!r} is no address of a machine", "write user@host or user@host:port")
     return found["user"] or "", found["host"].strip("[]"), int(found["port"] or 0)
+
+
+def parse_env(pairs: Sequence[str]) -> dict[str, str]:
+    """`NAME=VALUE` words as a mapping. Raises UsageProblem for what is none, and for what looks like a secret."""
+    found = {}
+    for text in pairs:
+        name, equals, value = text.partition("=")
+        if not equals or not _VARIABLE.fullmatch(name) or "\n" in value:
+            raise UsageProblem(f"{name or text!r} is no environment variable", "write --env NAME=VALUE")
+        if _SECRET.search(name) or re.search(r"://[^/\s]*:[^/\s]*@", value):
+            raise UsageProblem(f"{name} looks like a secret, and targets.json is no place for one",
+                               "llmconsole config set-secret keeps it in the keyring")
+        found[name] = value
+    return found
 
 
 def name_for(address_host: str) -> str:

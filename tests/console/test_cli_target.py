@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from console.cli.main import call
-from console.machines.targets import Target, Targets, name_for, parse_address
+from console.machines.targets import Target, Targets, name_for, parse_address, parse_env
 from remote.cuda import TORCH_CUDA
 from remote.ssh.known_hosts import fingerprint
 
@@ -41,6 +41,14 @@ def test_addresses(text: str, parts: tuple[str, str, int]) -> None:
 def test_what_is_no_address_is_refused(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(["target", "add", "--", text]) == 2
     assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["HF_TOKEN=x", "nothing", "1X=2", "HTTPS_PROXY=http://me:word@proxy:80"])
+def test_no_secret_is_put_into_a_target(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Targets().put(Target("box", host="127.0.0.1"))
+    assert call(["target", "up", "box", "--env", text]) == 2
+    assert "word" not in (tmp := capsys.readouterr().err) and "Traceback" not in tmp and Targets().find("box").env == {}
+    assert parse_env(["HTTPS_PROXY=http://proxy:80"]) == {"HTTPS_PROXY": "http://proxy:80"}
 
 
 def test_names_are_short_and_safe() -> None:

@@ -20,6 +20,7 @@ from remote import our_wheel
 from remote.bootstrap import bootstrap
 from remote.errors import Cancelled, RunnerFailed
 from remote.survey import Gpu, survey
+from remote.uv_words import failure
 
 
 def test_the_wheel_holds_the_running_code_and_always_the_same_bytes(tmp_path: Path) -> None:
@@ -103,6 +104,8 @@ def test_a_python_without_the_libraries_is_refused_with_its_own_words(box, tmp_p
 UV = """#!/bin/sh
 # Does what is asked of uv, with what is installed here.
 echo "$*" >> "$HOME/uv.log"
+if [ -e "$HOME/own-certificates" ] && [ -z "$UV_SYSTEM_CERTS" ] && [ "$1" = pip ]; then
+  echo 'cause: invalid peer certificate: UnknownIssuer' >&2; echo 'hint: try --system-certs' >&2; exit 2; fi
 for last; do :; done
 case "$1" in
   venv) mkdir -p "$4/bin"; printf '#!/bin/sh\\nexec env PYTHONPATH=%s/lib {python} "$@"\\n' "$4" > "$4/bin/python"
@@ -131,6 +134,31 @@ def test_an_environment_is_made_by_uv_and_torch_is_changed_for_an_old_driver(box
     assert any("--torch-backend auto" in call for call in calls) and sum("venv --python" in call for call in calls) >= 2
     assert any("made for driver 570.1" in text for text in told)
     host.close()
+
+
+def test_a_certificate_that_only_the_machine_trusts_is_taken_from_its_own_list(box) -> None:  # type: ignore[no-untyped-def]
+    shutil.rmtree(box.home / ".llmconsole", ignore_errors=True)
+    uv = box.home / "uv"
+    uv.write_text(UV.replace("{python}", sys.executable))
+    uv.chmod(0o755)
+    (box.home / "own-certificates").touch()
+    host, told = box.host(), list[str]()
+    found = replace(survey(host), tools=(("uv", str(uv)),), gpus=())
+    assert bootstrap(host, found, told.append)[0].endswith("/venv/bin/python")
+    assert any("again with the machine's own list" in text for text in told)
+    (box.home / "own-certificates").unlink()
+    host.close()
+
+
+@pytest.mark.parametrize(("output", "cause"), [
+    ("error: Failed to fetch\n  cause: invalid peer certificate: UnknownIssuer\n\nhint: x", "SSL_CERT_FILE="),
+    ("cause: dns error: failed to lookup address information", "HTTPS_PROXY="),
+    ("error: failed to write: No space left on device (os error 28)", "disk is full"),
+    ("x No solution found when resolving dependencies", "UV_DEFAULT_INDEX="), ("", "no word why")])
+def test_what_uv_says_becomes_a_cause_and_a_next_step(output: str, cause: str) -> None:
+    said = str(failure("installing", "gpu1", output))
+    assert said.startswith("installing on gpu1 failed, so nothing can run there") and cause in said
+    assert "hint:" not in said
 
 
 @pytest.mark.skipif("LLMCONSOLE_BOOTSTRAP" not in os.environ, reason="installs 7 GB; LLMCONSOLE_BOOTSTRAP=1 runs it")
