@@ -121,6 +121,8 @@ def _must_be_there(workspace: Workspace, target: str, log: str, folder: str) -> 
     host = workspace.hosts.get(target)
     if log and host.stat(log) is None:
         raise NotFound(f"there is no {log} on {target}", "the path of the file that nanochat's output goes to")
+    if log and _names(host, log) is not None:
+        raise UsageProblem(f"{log} is a folder, and a log is a file", f"--dir {log} follows every *.log in it")
     if folder and _names(host, folder) is None:
         raise NotFound(f"there is no folder {folder} on {target}")
 

@@ -6,6 +6,7 @@ Facts only: no screen, no colours. It imports no tensor library: versions are re
 from __future__ import annotations
 
 import os
+import sqlite3
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -73,7 +74,7 @@ def _folders(home: Home) -> Iterator[Finding]:
     for name, path, variable in (("home", home.path, "LLMCONSOLE_HOME"), ("base", base, "NANOCHAT_BASE_DIR")):
         reason = _unwritable(path)
         yield Finding(PROBLEM if reason else OK, name, f"{path}" + (f" cannot be written: {reason}" if reason else ""),
-                      f"give it back to you, or point {variable} elsewhere" if reason else "")
+                      f"make room or give it back to you, or point {variable} elsewhere" if reason else "")
     free = machine.disk_free_gb(base)
     low = free < _LOW_DISK_GB
     yield Finding(WARNING if low else OK, "disk", f"{free:.1f} GB free for runs",
@@ -85,7 +86,9 @@ def _unwritable(path: Path) -> str:
     while not path.exists() and path != path.parent:
         path = path.parent
     try:
-        with tempfile.TemporaryFile(dir=path):
+        with tempfile.TemporaryFile(dir=path) as f:
+            f.write(bytes(1 << 16))
+            f.flush()
             return ""
     except OSError as error:
         return error.strerror or str(error)
@@ -108,9 +111,16 @@ def _settings(home: Home) -> Iterator[Finding]:
 def _databases(home: Home) -> Iterator[Finding]:
     for path in (home.runlog, home.ledger):
         if path.exists():
-            reason = damage(path, thorough=True)
-            yield Finding(PROBLEM if reason else OK, path.name, f"damaged: {reason}" if reason else "whole",
-                          "the next start sets it aside and rebuilds what it can" if reason else "")
+            yield _examined(path)
+
+
+def _examined(path: Path) -> Finding:
+    try:
+        reason = damage(path, thorough=True)
+    except sqlite3.OperationalError as error:
+        return Finding(PROBLEM, path.name, f"cannot be read now: {error}", "free some space, or give it back to you")
+    return Finding(PROBLEM if reason else OK, path.name, f"damaged: {reason}" if reason else "whole",
+                   "the next start sets it aside and rebuilds what it can" if reason else "")
 
 
 def _recipes(home: Home) -> Iterator[Finding]:

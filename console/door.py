@@ -12,7 +12,7 @@ def main() -> None:
     if words in ([], ["--read-only"], ["--demo"]) and sys.stdin.isatty() and sys.stdout.isatty():
         try:
             sys.exit(open_screen(read_only="--read-only" in words, demo="--demo" in words))
-        except Exception as error:  # noqa: BLE001 - the process ends here; what nobody foresaw is raised again
+        except Exception as error:  # noqa: BLE001 - the process ends here
             from console.cli.main import explain
 
             sys.exit(explain(error))

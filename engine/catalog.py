@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.config import ConfigError
+from engine.config import ConfigError, UnknownName
 from engine.model.config import CLASSIC, ERAS, MODERN, GPTConfig, UnsupportedArchitecture, config_from_meta
 from engine.model.counts import parameter_counts
 from engine.rundir import runs_dir, valid_run_id
@@ -83,7 +83,7 @@ def _rank(model: ModelInfo) -> int:
 def find(models: Iterable[ModelInfo], text: str) -> ModelInfo:
     """The model that `text` names: its ref, or a beginning or part that fits no other.
 
-    Where only the step is open, the last one is meant. Raises ConfigError naming what is close or what fits.
+    Where only the step is open, the last one is meant. Raises UnknownName naming what is close, ConfigError what fits.
     """
     known = {m.ref: m for m in models}
     if text in known:
@@ -96,7 +96,7 @@ def find(models: Iterable[ModelInfo], text: str) -> ModelInfo:
             raise ConfigError(f"{text!r} fits {len(matches)} models: {_some(m.ref for m in matches)}")
     close = difflib.get_close_matches(text, known, n=1, cutoff=0.4)
     hint = f"did you mean {close[0]}?" if close else f"there are: {_some(known)}" if known else "there are none yet"
-    raise ConfigError(f"no model {text!r}; {hint}")
+    raise UnknownName(f"no model {text!r}; {hint}")
 
 
 def _some(refs: Iterable[str]) -> str:

@@ -21,6 +21,10 @@ class ConfigError(ValueError):
     """A flag, key or value that a person wrote cannot be used; the message says which and what would do (exit 2)."""
 
 
+class UnknownName(ConfigError):
+    """What a person named, a recipe or a model, is not there (exit 8)."""
+
+
 def opt(default: Any, help: str, *, choices: Sequence[str] | None = None, unset: float | None = None,
         low: float | None = None, high: float | None = None, short: str = "", also: str = "") -> Any:
     """A dataclass field with its help text.

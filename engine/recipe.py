@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from engine import stage as stages
-from engine.config import ConfigError, coerce, nearest, option_named, options
+from engine.config import ConfigError, UnknownName, coerce, nearest, option_named, options
 from engine.rundir import valid_run_id
 from engine.toml_lines import TOMLDecodeError, line_numbers, loads
 
@@ -42,6 +42,10 @@ class RecipeError(ConfigError):
         where = "" if file is None else (f"{file}: " if line is None else f"{file}:{line}: ")
         super().__init__(where + text)
         self.file, self.line, self.key = file, line, key
+
+
+class UnknownRecipe(RecipeError, UnknownName):
+    """There is no recipe of that name."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,7 @@ def find(name: str, folders: Sequence[Path] = ()) -> Recipe:
     for path in _files(folders):
         by_name.setdefault(path.stem, path)
     if name not in by_name:
-        raise RecipeError(f"unknown recipe {name!r}{nearest(name, list(by_name))}")
+        raise UnknownRecipe(f"unknown recipe {name!r}{nearest(name, list(by_name))}")
     return load(by_name[name])
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
+from console.cli.asking import typed
 from console.cli.output import emit_json, json_option, line, note, table, when
-from console.errors import NotFound, Refused
+from console.errors import NotFound
 
 
 @click.group()
@@ -75,8 +76,8 @@ def model_rm(ctx: click.Context, name: str, yes: bool, as_json: bool) -> int:
     reason = only_copy(Home(home()), base_dir(), item)
     if reason:
         note(f"{chosen.ref}: {reason}; deleting it loses it for good")
-    if not yes and click.prompt(f"Type {chosen.ref} to delete it", err=True).strip() != chosen.ref:
-        raise Refused("nothing was deleted")
+    if not yes:
+        typed(f"Type {chosen.ref} to delete it", chosen.ref)
     freed = remove_local(item)
     if as_json:
         emit_json({"removed": chosen.ref, "bytes": freed, "last_copy": bool(reason)})

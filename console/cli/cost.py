@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from console.cli.amounts import Amount
 from console.cli.output import emit_json, json_option, line, note, table, when
 from console.cli.workspace import fresh_workspace
 from console.errors import UsageProblem
@@ -94,8 +95,8 @@ def _print(rows: list[dict[str, Any]], total: float, running: list[dict[str, Any
 
 @cost.command("limit")
 @click.argument("name")
-@click.option("--budget", type=float, help="At most so many US dollars in all.")
-@click.option("--hours", type=float, help="At most so many hours in all.")
+@click.option("--budget", type=Amount(positive=True), help="At most so many US dollars in all.")
+@click.option("--hours", type=Amount(positive=True), help="At most so many hours in all.")
 @click.option("--dry-run", is_flag=True, help="Say when it would end, and change nothing.")
 @json_option
 @click.pass_context

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -56,8 +57,9 @@ def import_here(specs: list[str], label: str | None, as_json: bool, **more: Any)
     if not specs:
         raise UsageProblem("name a source: a folder, or OWNER/NAME")
     name = label or label_for(specs)
-    if not valid_run_id(name):
-        raise UsageProblem(f"{name!r} cannot name a run", "use letters, digits, '.', '_' and '-', at most 80")
+    for word, what in ((name, "run"), (more.get("tag"), "tag")):
+        if word is not None and not valid_run_id(word):
+            raise UsageProblem(f"{word!r} cannot name a {what}", "use letters, digits, '.', '_' and '-', at most 80")
     arrived = bring(Home(home()), specs, base_dir(), name, narrator(as_json), threading.Event(), **more)
     if as_json:
         emit_json({"run": name, "checkpoints": arrived})
@@ -80,7 +82,10 @@ def export(ctx: click.Context, model: str, target: Path, as_json: bool) -> int:
     from engine.rundir import base_dir
 
     may_write(ctx)
-    done = importing.export(find(list_models(base_dir()), model), target)
+    chosen = find(list_models(base_dir()), model)
+    if os.path.lexists(target.expanduser()):
+        raise Refused(f"{target} is there already; nothing is overwritten", "name a new folder")
+    done = importing.export(chosen, target)
     if as_json:
         emit_json(done)
     else:

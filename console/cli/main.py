@@ -6,6 +6,7 @@ Without a verb the screen opens.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -103,7 +104,8 @@ def main(argv: Sequence[str]) -> None:
     """Run the verb and leave with its exit code."""
     code = call(argv)
     try:
-        sys.stdout.flush()
+        if sys.stdout is not None:  # None: it was closed before we began
+            sys.stdout.flush()
     except BrokenPipeError:  # `llmconsole ... | head`: the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)
@@ -113,30 +115,33 @@ def call(argv: Sequence[str]) -> int:
     """Run one command line; the exit code. What a person can act on is said in one sentence on stderr."""
     try:
         return int(cli.main(args=list(argv), prog_name="llmconsole", standalone_mode=False) or 0)
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):  # nobody reads on; then click leaves by itself, and no verb of ours does
         return 0
     except (click.Abort, KeyboardInterrupt):
         return _say(130, "interrupted; what was started keeps running", "llmconsole status shows it")
-    except Exception as error:  # noqa: BLE001 - the process ends here; what nobody foresaw is raised again
+    except Exception as error:  # noqa: BLE001 - the process ends here
         return explain(error)
 
 
 def explain(error: Exception) -> int:
-    """Say in one sentence what went wrong, if a person can act on it; the exit code. Else raise it again."""
+    """Say in one sentence what went wrong and what to do; the exit code. What nobody foresaw goes to a crash file."""
     import sqlite3
 
     from console.errors import ConsoleError
     from console.exit_codes import Exit
-    from engine.config import ConfigError
+    from engine.config import ConfigError, UnknownName
     from remote.errors import HostUnreachable, RemoteError
 
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        click.echo(error.format_message(), err=True)
+        return Exit.USAGE
     if isinstance(error, click.UsageError):
         command = error.ctx.command_path if error.ctx else "llmconsole"
         return _say(Exit.USAGE, error.format_message(), f"{command} --help")
     if isinstance(error, ConsoleError):
         return _say(error.exit, str(error), error.next)
     if isinstance(error, ConfigError):
-        return _say(Exit.USAGE, str(error), "")
+        return _say(Exit.NOT_FOUND if isinstance(error, UnknownName) else Exit.USAGE, str(error), "")
     if isinstance(error, HostUnreachable):
         return _say(Exit.UNREACHABLE, f"the target does not answer: {error}", "what runs there goes on; try again")
     if isinstance(error, (RemoteError, click.ClickException)):
@@ -144,9 +149,24 @@ def explain(error: Exception) -> int:
     if isinstance(error, sqlite3.Error):
         return _say(Exit.WORK_FAILED, f"the run log cannot be used: {error}", "llmconsole doctor says more")
     if isinstance(error, OSError):
-        cause = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        return _say(Exit.WORK_FAILED, cause, "llmconsole doctor says more")
-    raise error
+        return _say(Exit.WORK_FAILED, _cause(error), "llmconsole doctor says more")
+    return _dumped(error)
+
+
+def _cause(error: OSError) -> str:
+    if error.errno == errno.ENOSPC:
+        return f"a disk is full{f', at {error.filename}' if error.filename else ''}, so this could not be written"
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+
+
+def _dumped(error: Exception) -> int:
+    """A fault of ours: the traceback goes to a file, a sentence to the person."""
+    from console.crash import kind_sentence
+    from console.exit_codes import Exit
+    from console.paths import home
+
+    click.echo(kind_sentence(home(), error), err=True)
+    return Exit.WORK_FAILED
 
 
 def _say(code: int, text: str, next: str) -> int:

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import click
 
+from console.cli.amounts import Amount
 from console.cli.output import emit_json, emit_json_line, json_option, line, note
 from console.cli.workspace import fresh_workspace
 from console.errors import ConsoleError, UsageProblem
@@ -28,7 +29,7 @@ class _TookTooLong(ConsoleError):
 @click.argument("sql")
 @json_option
 @click.option("--jsonl", is_flag=True, help="Print one JSON object per row.")
-@click.option("--timeout", type=float, default=30.0, show_default=True, help="Seconds until it is given up.")
+@click.option("--timeout", type=Amount(), default=30.0, show_default=True, help="Seconds until it is given up.")
 @click.pass_context
 def query(ctx: click.Context, sql: str, as_json: bool, jsonl: bool, timeout: float) -> None:
     """Read the run log with SQL; `-` reads the statement from stdin.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from console.cli.amounts import Amount
 from console.cli.output import emit_json, json_option, line, note, table
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def _hours(hours: float) -> str:
 @recipe.command("show")
 @click.argument("name")
 @click.option("--set", "overrides", multiple=True, metavar="STAGE.KEY=VALUE", help="As `run start` takes it.")
-@click.option("--usd", type=float, help="Price of one GPU for one hour.  [default: the list price]")
+@click.option("--usd", type=Amount(), help="Price of one GPU for one hour.  [default: the list price]")
 @click.option("--argv", is_flag=True, help="Also the exact command line of every stage.")
 @json_option
 def recipe_show(name: str, overrides: tuple[str, ...], usd: float | None, argv: bool, as_json: bool) -> None:

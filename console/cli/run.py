@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from console.cli.amounts import Amount
+from console.cli.compare import run_compare
 from console.cli.output import duration, emit_json, json_option, line, note, table, when
 from console.cli.workspace import chosen_run, fresh_workspace
 from console.errors import Refused, UsageProblem
@@ -32,13 +34,13 @@ def run() -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Say what would happen, and stop.")
 @click.option("--wait", is_flag=True, help="Wait for the end; the exit code is the run's.")
-@click.option("--timeout", type=float, help="With --wait: seconds after which to stop waiting.")
-@click.option("--budget", type=float, help="Renting: at most so many US dollars.")
-@click.option("--hours", type=float, help="Renting: at most so many hours.")
+@click.option("--timeout", type=Amount(), help="With --wait: seconds after which to stop waiting.")
+@click.option("--budget", type=Amount(positive=True), help="Renting: at most so many US dollars.")
+@click.option("--hours", type=Amount(positive=True), help="Renting: at most so many hours.")
 @click.option("--gpus", default="", help="Renting: such as 8xH100.  [default: rent.gpus of the settings]")
 @click.option("--wait-for-stock", is_flag=True, help="Renting: ask again each minute while nothing is free.")
-@click.option("--hold", type=float, help="Renting: minutes that a failed run's machine is kept, to look or resume; 0: "
-                                         "not at all.  [default: rent.hold_minutes of the settings]")
+@click.option("--hold", type=Amount(), help="Renting: minutes that a failed run's machine is kept, to look or resume; "
+                                             "0: not at all.  [default: rent.hold_minutes of the settings]")
 @json_option
 @click.pass_context
 def run_start(ctx: click.Context, recipe: str | None, target: str | None, overrides: tuple[str, ...],
@@ -54,6 +56,8 @@ def run_start(ctx: click.Context, recipe: str | None, target: str | None, overri
     from console.paths import Home, home
     from console.settings import load
 
+    if "" in (recipe, target):  # a variable of a script that was not set, not a wish for the default
+        raise UsageProblem("an empty word names no recipe and no target", "leave it out for the default")
     settings = load(Home(home()).config)
     with fresh_workspace(ctx, patience=0.5) as workspace:
         where = target or workspace.hosts.targets.default or settings.run.target
@@ -201,7 +205,7 @@ def _result(latest: dict[str, Latest]) -> str:
 
 @run.command("wait")
 @click.argument("run_id", required=False)
-@click.option("--timeout", type=float, help="Seconds after which to stop waiting (exit 124).")
+@click.option("--timeout", type=Amount(), help="Seconds after which to stop waiting (exit 124).")
 @json_option
 @click.pass_context
 def run_wait(ctx: click.Context, run_id: str | None, timeout: float | None, as_json: bool) -> int:
@@ -305,6 +309,9 @@ def run_logs(ctx: click.Context, run_id: str | None, stage: str | None, lines: i
         chosen = chosen_run(workspace, run_id)
         target, path = workspace.operator.locate(chosen)
     return print_log(chosen, target, path, stage, lines, follow)
+
+
+run.add_command(run_compare)
 
 
 @run.command("attach")

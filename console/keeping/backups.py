@@ -19,7 +19,7 @@ from console.exit_codes import Exit
 from console.keeping import shelf
 from console.keeping.shelf import Item
 from console.paths import Home
-from remote.errors import CopyRefused, DamagedCopy, HubUnreachable, NoSuchCopy, TokenRefused
+from remote.errors import CopyRefused, DamagedCopy, HubUnreachable, NoSuchCopy, NoSuchFile, TokenRefused
 from remote.safekeeping import BackedUp, CheckpointId, Transfer
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from remote.host import Host
 
 Progress = Callable[[Transfer], None]
-_REPO = re.compile(r"[\w.-]+/[\w.-]+")
+_REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_FOLDERS = ("/", "~", "./", "../")
 
 
 class NotProven(ConsoleError):
@@ -55,6 +56,8 @@ def in_our_words() -> Iterator[None]:
     except TokenRefused as error:
         raise BadToken(str(error), "make a fine-grained token that may write to this one repository, then: llmconsole "
                                    "config set-secret HF_TOKEN") from error
+    except NoSuchFile as error:
+        raise NotFound(str(error), "llmconsole config show says where checkpoints are looked for") from error
     except NoSuchCopy as error:
         raise NotFound(str(error), "llmconsole ckpt list shows what is known") from error
     except DamagedCopy as error:
@@ -84,6 +87,14 @@ class Place:
             return self.where[4:]
         return self.where if _REPO.fullmatch(self.where) and not Path(self.where).exists() else None
 
+    def check(self) -> None:
+        """Raises UsageProblem for words that name no place: a mistyped hub: must not become a folder of that name."""
+        if self.where.startswith("ssh:"):
+            far_folder(self.where)
+        elif not (self.repo and _REPO.fullmatch(self.repo)) and self.where and not self.where.startswith(_FOLDERS):
+            raise UsageProblem(f"{self.where!r} is neither hub:OWNER/NAME, ssh:TARGET:/folder nor a folder",
+                               "a folder begins with /, ~ or ./")
+
     def __str__(self) -> str:
         return f"hub:{self.repo}" if self.repo else self.where or "the console's own folder"
 
@@ -96,7 +107,8 @@ def chosen_place(home: Home, wanted: str | None = None) -> Place:
 
 
 def keeper_for(home: Home, place: Place, label: str | None = None) -> Keeper:
-    """The Safekeeper for a place. Raises MissingCredential for the Hub without a token."""
+    """The Safekeeper for a place. Raises MissingCredential for the Hub without a token, UsageProblem for no place."""
+    place.check()
     receipts = home.backups / "receipts"
     if place.repo:
         from console.credentials import require
@@ -110,22 +122,23 @@ def keeper_for(home: Home, place: Place, label: str | None = None) -> Keeper:
     if place.where.startswith("ssh:"):
         from remote.backup.far_folder import HostSafekeeper
 
-        host, far = _far_folder(home, place.where)
-        return HostSafekeeper(host, far, receipts, label)
-    folder = place.where or str(home.backups)
-    if not folder.startswith(("/", "~", "./", "../")):  # a mistyped hub: must not become a folder of that name
-        raise UsageProblem(f"{folder!r} is neither hub:OWNER/NAME, ssh:TARGET:/folder nor a folder",
-                           "a folder begins with /, ~ or ./")
-    return FolderSafekeeper(Path(folder).expanduser(), receipts, label)
+        return HostSafekeeper(*_far_host(home, place.where), receipts, label)
+    return FolderSafekeeper(Path(place.where or home.backups).expanduser(), receipts, label)
 
 
-def _far_folder(home: Home, where: str) -> tuple[Host, str]:
-    """The machine and the folder on it that ssh:TARGET:/folder names."""
-    from console.machines.hosts import Hosts
-
+def far_folder(where: str) -> tuple[str, str]:
+    """Target and folder of ssh:TARGET:/folder. Raises UsageProblem."""
     _, target, folder = [*where.split(":", 2), "", ""][:3]
     if not target or not folder.startswith("/"):
         raise UsageProblem(f"{where!r} names no folder on another machine", "write ssh:TARGET:/folder")
+    return target, folder
+
+
+def _far_host(home: Home, where: str) -> tuple[Host, str]:
+    """The machine and the folder on it that ssh:TARGET:/folder names."""
+    from console.machines.hosts import Hosts
+
+    target, folder = far_folder(where)
     return Hosts(home.path).get(target), folder
 
 
@@ -171,7 +184,7 @@ def source_of(home: Home, kept: Kept) -> Source:
     if kind == "folder":
         return FolderSource(Path(where) / kept.place)
     if kind == "ssh":
-        host, folder = _far_folder(home, kept.receipt.destination)
+        host, folder = _far_host(home, kept.receipt.destination)
         return HostSource(host, f"{folder}/{kept.place}")
     from remote.backup.hub_wire import HubWire
 

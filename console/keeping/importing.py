@@ -54,7 +54,7 @@ def open_sources(home: Home, specs: Sequence[str], revision: str | None = None) 
     with in_our_words():
         for text in specs:
             folder = Path(text).expanduser()
-            if folder.is_dir():
+            if text and folder.is_dir():
                 parts.append((FolderSource(folder.absolute()), ()))
                 continue
             if text.startswith(("/", ".", "~")):

@@ -6,6 +6,7 @@ themselves. What is decided here is written down, and done by whoever drives it.
 
 from __future__ import annotations
 
+import math
 import secrets
 import threading
 import time
@@ -155,7 +156,7 @@ class Rentals:
             raise Conflict(f"the machine of {rental.run} is {rental.phase}; there is nothing to limit any more")
         usd = rental.budget_usd if usd is None else usd
         hours = rental.budget_hours if hours is None else hours
-        if usd <= 0 or hours <= 0:
+        if not (0 < usd < math.inf and 0 < hours < math.inf):
             raise UsageProblem("a limit is more than 0 dollars and more than 0 hours, so nothing was changed",
                                f"llmconsole target down {rental.detail.get('target')} ends the machine")
         at = time.time()

@@ -72,7 +72,10 @@ def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
 
 
 def damage(path: Path, *, thorough: bool) -> str:
-    """What is wrong with the file at `path`, or '' when nothing is; `thorough` reads every page."""
+    """What is wrong with the file at `path`, or '' when nothing is; `thorough` reads every page.
+
+    Raises OperationalError when it cannot be read now (a full disk, no permission): that is no fault of the file.
+    """
     connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)
     try:
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -80,9 +83,11 @@ def damage(path: Path, *, thorough: bool) -> str:
             found = [str(row[0]) for row in connection.execute("PRAGMA quick_check(1)")]
             return "" if found == ["ok"] else found[0]
         return ""
-    except sqlite3.DatabaseError as error:
-        if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
+    except sqlite3.OperationalError as error:
+        if "locked" in str(error):
             return ""
+        raise
+    except sqlite3.DatabaseError as error:
         return str(error)
     finally:
         connection.close()

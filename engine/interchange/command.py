@@ -48,6 +48,8 @@ def import_main(argv: Sequence[str]) -> int:
 
 
 def _tell(work: Callable[[], dict[str, Any]]) -> int:
+    from safetensors import SafetensorError
+
     from engine.config import ConfigError
     from engine.context import StageError
 
@@ -55,7 +57,7 @@ def _tell(work: Callable[[], dict[str, Any]]) -> int:
         reply, code = work(), 0
     except StageError as error:
         reply, code = {"error": str(error), "next": error.next}, 1
-    except (ConfigError, OSError, ValueError) as error:
+    except (ConfigError, SafetensorError, OSError, ValueError) as error:  # a full disk is a SafetensorError, too
         reply, code = {"error": str(error), "next": ""}, 1
     print(json.dumps(reply), flush=True)
     return code

@@ -57,7 +57,7 @@ class BaseTrain(Training):
     """Pretrain the base model on raw text."""
 
     architecture: str = opt("classic", "nanochat's first architecture or its present one", choices=ARCHITECTURES)
-    depth: int = opt(20, "layers; width is 64 x depth unless set", low=1)
+    depth: int = opt(20, "layers; width is 64 x depth unless set", low=1, high=1000)
     width: int | None = opt(None, "channels of a classic model; none: 64 x depth", low=16)
     aspect_ratio: int = opt(64, "channels per layer of a modern model, rounded up to whole heads", low=1)
     head_dim: int = opt(128, "channels per attention head, about", low=8)

@@ -118,7 +118,7 @@ class FolderSafekeeper(Keeper):
         have = sum(path.stat().st_size for path in incoming.rglob("*") if path.is_file())
         need, free = manifest.bytes - have + _SPARE, shutil.disk_usage(self.folder).free
         if free < need:
-            raise CopyRefused(f"{self.folder} has {free / 1e9:.1f} GB free and {need / 1e9:.1f} GB are needed; free "
+            raise CopyRefused(f"{self.folder} has {free / 1e9:.2f} GB free and {need / 1e9:.2f} GB are needed; free "
                               "some, or name another folder")
 
     def _remember(self, box: Box, path: str, stat: Stat, file: StoredFile) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 
 from remote.backup.checkpoint_files import STAGE_FOLDERS, STAGE_OF
 from remote.backup.hub_wire import Listed
-from remote.backup.manifest import MANIFEST, Manifest
+from remote.backup.manifest import MANIFEST, SUMS, Manifest
 from remote.backup.sources import Source
 from remote.errors import CopyRefused, DamagedCopy, NoSuchCopy
 from remote.safekeeping import CheckpointId, StoredFile
@@ -113,9 +113,13 @@ class Found:
 
 
 def copies(source: Source) -> list[str]:
-    """The places of our own copies, each with its manifest; "" is the source itself."""
-    found = [entry.path for entry in source.files() if entry.path.rpartition("/")[2] == MANIFEST]
-    return sorted(path.rpartition("/")[0] for path in found)
+    """The places of our own copies, each with its manifest and its sums; "" is the source itself.
+
+    Others have files of the manifest's name too, so both must be there.
+    """
+    folders = {name: {folder for entry in source.files() for folder, _, file in [entry.path.rpartition("/")]
+                      if file == name} for name in (MANIFEST, SUMS)}
+    return sorted(folders[MANIFEST] & folders[SUMS])
 
 
 def checkpoints(source: Source, stage: str | None = None, tag: str | None = None) -> list[Found]:

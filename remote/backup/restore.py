@@ -206,7 +206,7 @@ def _require_space(base: Path, plan: _Plan) -> None:
     need -= sum(path.stat().st_blocks * 512 for path in plan.work.rglob("*") if path.is_file())
     free = shutil.disk_usage(base).free
     if free < need:
-        raise CopyRefused(f"{base} has {free / 1e9:.1f} GB free and {need / 1e9:.1f} GB are needed; free some, or "
+        raise CopyRefused(f"{base} has {free / 1e9:.2f} GB free and {need / 1e9:.2f} GB are needed; free some, or "
                           "restore to another disk")
 
 

@@ -44,7 +44,6 @@ def test_the_surface_is_a_promise(capsys: Captured) -> None:
 
 @pytest.mark.parametrize(("words", "hint"), [
     (["rnu"], "did you mean run?"), (["run", "shwo"], "show"), (["run", "list", "--jsno"], "--json"),
-    (["recipe", "show", "tinny"], "did you mean tiny?"), (["run", "start", "tinny", "--yes"], "did you mean tiny?"),
     (["run", "start", "tiny", "--yes", "--set", "base_train.dpth=3"], "did you mean depth?"),
     (["run", "start", "tiny", "--yes", "--set", "depth=3"], "stage.key=value"),
     (["run", "start", "tiny"], "--yes"), (["query", "SELEC 1"], "syntax error"), (["chat", "a", "-p", "b"], "twice")])
@@ -57,7 +56,8 @@ def test_wrong_usage_is_exit_2_and_one_sentence(capsys: Captured, words: list[st
 @pytest.mark.parametrize("words", [["run", "show", "nope"], ["run", "wait", "nope"], ["run", "logs", "nope"],
                                    ["run", "stop", "nope"], ["run", "resume", "nope"], ["run", "metrics", "nope"],
                                    ["run", "show"], ["stage", "show", "base_trian"], ["chat", "hello"],
-                                   ["chat", "-m", "x", "hello"]])
+                                   ["chat", "-m", "x", "hello"], ["recipe", "show", "tinny"],
+                                   ["run", "start", "tinny", "--yes"], ["model", "rm", "nope", "--yes"]])
 def test_what_is_not_there_is_exit_8(capsys: Captured, words: list[str]) -> None:
     assert call(words) == Exit.NOT_FOUND
     assert capsys.readouterr().err.count("\n") <= 2

@@ -110,8 +110,10 @@ def test_prune_never_takes_the_last_copy_the_best_or_the_last(
     model.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))  # not what the copy is a copy of
     assert verb("ckpt", "prune", "--yes", *keep)[1]["remove"] == []
     model.write_bytes(good)
+    assert verb("ckpt", "prune", *keep)[0] == 2 and model.exists()  # there is nobody to be asked
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
     monkeypatch.setattr("click.prompt", lambda *a, **k: "no")
-    assert verb("ckpt", "prune", *keep)[0] == 1 and model.exists()
+    assert verb("ckpt", "prune", *keep)[0] == 5 and model.exists()
     assert verb("ckpt", "prune", "--yes", *keep)[1]["remove"] == ["nanochat/base/d4@300"]
     assert not list(kept_base.rglob("*000300*")) and (kept_base / "base_checkpoints/d4/model_000500.pt").exists()
     assert verb("ckpt", "restore", "base/d4@300")[0] == 0 and model.read_bytes() == good
@@ -186,9 +188,10 @@ def test_the_engine_says_why_a_model_cannot_be_converted(verb: Verb, hub_at_hand
 
 
 def test_model_rm_asks_for_the_name(verb: Verb, kept_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
     monkeypatch.setattr("click.prompt", lambda *a, **k: "something else")
     assert verb("model", "rm", "base/d4@300")[0] == 5 and list(kept_base.rglob("model_000300.pt"))
     monkeypatch.setattr("click.prompt", lambda *a, **k: "base/d4@300")
     code, told = verb("model", "rm", "base/d4@300")
     assert code == 0 and told["last_copy"] and not list(kept_base.rglob("*_000300*"))
-    assert verb("model", "rm", "no such")[0] == 2
+    assert verb("model", "rm", "no such")[0] == 8
