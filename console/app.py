@@ -9,7 +9,7 @@ import gc
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -37,6 +37,7 @@ from console.widgets.top_bar import SCREENS, TopFacts
 
 if TYPE_CHECKING:
     from console.glance import Glance
+    from console.paths import Home
     from console.runlog.ingest import Follower
     from console.workspace import Workspace
 
@@ -80,8 +81,9 @@ class Console(Renting, Following, ChatLink):
     ]
 
     def __init__(self, workspace: Workspace, settings: Settings, chat_argv: Sequence[str] | None = None,
-                 demo: bool = False) -> None:
+                 demo: bool = False, keymap: Mapping[str, str] | None = None) -> None:
         super().__init__()
+        self._own_keys = dict(keymap or {})
         self.workspace, self.settings, self.chat_argv, self.demo = workspace, settings, chat_argv, demo
         self.glance: Glance | None = None
         self.machine: dict[str, Any] = {}
@@ -97,6 +99,8 @@ class Console(Renting, Following, ChatLink):
     # start and end
 
     def on_mount(self) -> None:
+        if self._own_keys:
+            self.set_keymap(self._own_keys)
         self.reader.start()
         self.reader.ask(None, force=True)
         self.call_after_refresh(self._after_first_frame)
@@ -270,6 +274,15 @@ def _runner(app: Console, action: str, node: Any) -> Callable[[], object]:
     return run
 
 
+def _own_keys(home: Home) -> dict[str, str]:
+    """A person's own keys; checking them needs every screen, so only who has some pays for that."""
+    if not home.keymap.exists():
+        return {}
+    from console.keymap import load
+
+    return load(home.keymap)
+
+
 def main(*, home: Path | None = None, read_only: bool = False, demo: bool = False) -> int:
     """Open the console on this machine's state; the exit code. Prints what keeps running when it closes."""
     from console import settings
@@ -277,7 +290,7 @@ def main(*, home: Path | None = None, read_only: bool = False, demo: bool = Fals
 
     with Workspace.open(home, read_only) as workspace:
         crash.guard_threads(workspace.home.path)
-        app = Console(workspace, settings.load(workspace.home.config), demo=demo)
+        app = Console(workspace, settings.load(workspace.home.config), demo=demo, keymap=_own_keys(workspace.home))
         said = app.run()
     if said:
         print(said)

@@ -31,6 +31,11 @@ class Home:
         return self.path / "config.toml"
 
     @property
+    def keymap(self) -> Path:
+        """A person's own keys."""
+        return self.path / "keys.toml"
+
+    @property
     def runlog(self) -> Path:
         return self.path / "runlog.db"
 

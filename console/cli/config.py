@@ -47,6 +47,23 @@ def config_path(as_json: bool) -> None:
         line(str(path))
 
 
+@config.command("keys")
+@json_option
+def config_keys(as_json: bool) -> None:
+    """Every action of the screens with its id and keys. `keys.toml` changes them: run.stop = "ctrl+x"."""
+    from console.keymap import known_bindings, load, rows
+
+    path = Home(home()).keymap
+    found = rows(load(path), known_bindings().values())
+    if as_json:
+        emit_json({"path": path, "exists": path.exists(),
+                   "keys": [{"id": name, "keys": keys, "usual": usual or keys, "what": what}
+                            for name, keys, usual, what in found]})
+        return
+    table(("action", "keys", "usually", "what it does"), found)
+    note(f"{path} changes them" + ("" if path.exists() else "; it is not there"))
+
+
 @config.command("set-secret")
 @click.argument("name", type=click.Choice(NAMES))
 @click.option("--forget", is_flag=True, help="Remove it instead.")

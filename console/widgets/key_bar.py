@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 from textual import events
 from textual.app import ComposeResult
 from textual.content import Content
+from textual.keys import KEY_TO_UNICODE_NAME, REPLACED_KEYS, Keys
 from textual.widget import Widget
 
 MOST = 8
+_NAMED = {key.value for key in Keys}
+
+
+def is_character(key: str) -> bool:
+    """Whether this key, as the framework names it, types a character: `a`, `question_mark`; `left` types none."""
+    if len(key) == 1 or key == "space":
+        return True
+    whole = REPLACED_KEYS.get(key, key)
+    try:
+        unicodedata.lookup(KEY_TO_UNICODE_NAME.get(whole, whole.replace("_", " ")).upper())
+    except KeyError:
+        return False
+    return key not in _NAMED
 
 
 class KeyBar(Widget):
@@ -30,7 +46,8 @@ class KeyBar(Widget):
     def render(self) -> Content:
         focused = self.screen.focused
         typing = focused is not None and focused.check_consume_key("a", "a")
-        always = [("app.help_screen", "F1" if typing else "?", "help"), ("app.command_palette", "^p", "palette")]
+        always = [("app.help_screen", self._key("app.help", typing), "help"),
+                  ("app.command_palette", self._key("app.palette", typing), "palette")]
         right = self._keys(always)
         width = self.size.width
         room = width - right.cell_length - 2
@@ -49,12 +66,18 @@ class KeyBar(Widget):
         fill = max(start - left.cell_length, 0)
         return Content.assemble(left, " " * fill, right).truncate(max(width, 0))
 
+    def _key(self, binding_id: str, typing: bool) -> str:
+        """The key of a binding as it is now; while somebody types, one that is no letter."""
+        found = [active.binding for active in self.screen.active_bindings.values() if active.binding.id == binding_id]
+        usable = [binding for binding in found if not (typing and is_character(binding.key))]
+        return self.app.get_key_display((usable or found)[0]) if found else ""
+
     def _available(self, typing: bool) -> list[tuple[str, str, str]]:
         """What can be pressed now; while somebody types, letters are text."""
         found = []
         for active in self.screen.active_bindings.values():
             binding = active.binding
-            if binding.show and active.enabled and binding.description and not (typing and len(binding.key) == 1):
+            if binding.show and active.enabled and binding.description and not (typing and is_character(binding.key)):
                 found.append((binding.action, self.app.get_key_display(binding), binding.description))
         return list(dict.fromkeys(found))
 

@@ -231,10 +231,12 @@ def drive(workspaces: Callable[..., Workspace]) -> Callable[..., Any]:
     """`async with drive(size) as driver`: the real app on this test's state, with the stand-in chat worker."""
 
     @asynccontextmanager
-    async def open_app(size: tuple[int, int] = (120, 36), workspace: Workspace | None = None) -> AsyncIterator[Driver]:
+    async def open_app(
+        size: tuple[int, int] = (120, 36), workspace: Workspace | None = None, **options: Any
+    ) -> AsyncIterator[Driver]:
         workspace = workspace or workspaces()
         workspace.ingest()
-        app = Console(workspace, Settings(), [sys.executable, str(WORKER)])
+        app = Console(workspace, Settings(), [sys.executable, str(WORKER)], **options)
         app.animation_level = "none"
         async with app.run_test(size=size, notifications=True) as pilot:
             driver = Driver(app, pilot)

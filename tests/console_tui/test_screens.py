@@ -233,6 +233,20 @@ async def test_help_and_palette_come_from_the_bindings(drive: Any, world: Any) -
         await driver.press("escape")
 
 
+async def test_a_persons_own_keys_work_and_stand_in_help_and_key_bar(drive: Any, world: Any) -> None:
+    world.run()
+    async with drive((120, 50), keymap={"run.stop": "ctrl+x", "app.help": "f9", "run.page_next": "g"}) as driver:
+        await driver.press("2")
+        await driver.sees("^x stop")
+        await driver.sees("f9 help")
+        await driver.press("x", "f9")
+        await driver.sees("Finish the step, save, stop; asks first")
+        line = next(line for line in driver.text().splitlines() if "Finish the step" in line)
+        assert "^x" in line
+        await driver.press("escape", "ctrl+x")
+        await driver.until(lambda: isinstance(driver.app.screen, Sheet), "the question")
+
+
 async def test_quitting_while_running_is_quick_and_says_what_goes_on(drive: Any, world: Any) -> None:
     world.run()
     async with drive() as driver:
