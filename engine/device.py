@@ -76,13 +76,13 @@ def fastest_cpu_dtype() -> torch.dtype:
     Where the system does not list the instructions it is measured: a CPU without them emulates bfloat16, some 10x
     slower. Looking them up first keeps the choice from changing on a busy machine.
     """
-    if _cpu_flags() & {"avx512_bf16", "amx_bf16"}:
+    if cpu_flags() & {"avx512_bf16", "amx_bf16"}:
         return torch.bfloat16
     bf16, fp32 = _gemm_flops(torch.bfloat16, 512, 3), _gemm_flops(torch.float32, 512, 3)
     return torch.bfloat16 if bf16 > 1.5 * fp32 else torch.float32
 
 
-def _cpu_flags() -> set[str]:
+def cpu_flags() -> set[str]:
     """Instruction sets by Linux's names; none where it does not tell."""
     try:
         with open("/proc/cpuinfo") as f:

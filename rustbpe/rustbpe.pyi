@@ -64,6 +64,7 @@ class CpuStep:
     """One decode step of a model on the CPU. Tensors are given by address: `owner` must hold them."""
 
     MOST_ROWS: int
+    MOST_TOKENS: int
     def __init__(
         self,
         tensors: dict[str, tuple[int, str, int, int]],
@@ -71,12 +72,20 @@ class CpuStep:
         windows: Sequence[int],
         threads: int,
         owner: object,
+        kernels: str | None = None,
     ) -> None: ...
     def step(
         self,
         rows: Sequence[tuple[int, int, int, int, int, int, int]],
         bf16: bool,
         first_logits: int,
+        logits: int,
+    ) -> None: ...
+    def read(
+        self,
+        tokens: Sequence[int],
+        row: tuple[int, int, int, int, int, int, int],
+        bf16: bool,
         logits: int,
     ) -> None: ...
     @staticmethod

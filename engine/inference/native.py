@@ -1,7 +1,8 @@
 """The model's decode step on a CPU without PyTorch: our Rust step, on the same weights and the same caches.
 
 PyTorch multiplies a matrix with one row at a fifth of the speed of memory; the native step reads weights about as fast
-as memory gives them. Long prompts are still PyTorch's, whose products of many rows are good.
+as memory gives them. A prompt is read natively too where that beats PyTorch, whose float32 products use half the width
+of AMD's AVX-512, and which knows nothing of last positions; elsewhere, and for several rows at once, it is PyTorch's.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import psutil
 import torch
 from torch import Tensor
 
+from engine.device import cpu_flags
 from engine.inference.arena import tensors_of
 from engine.inference.kv_cache import KVCache
 from engine.inference.stepper import ShouldStop, TorchStepper, never, refresh_state
@@ -25,8 +27,8 @@ from engine.model.config import windows
 from engine.model.gpt import GPT
 from rustbpe import CpuStep
 
-MOST_ROWS = CpuStep.MOST_ROWS
-_SHORT = 4 * MOST_ROWS  # tokens of one row that are read in a few native steps rather than by PyTorch
+MOST_ROWS, MOST_TOKENS = CpuStep.MOST_ROWS, CpuStep.MOST_TOKENS
+_FEW_STEPS = 2, 4  # native steps of MOST_ROWS tokens that are faster than a native prompt, and one by PyTorch
 _KINDS = {torch.float32: "f32", torch.bfloat16: "bf16", torch.int8: "int8"}
 _LAYER_NUMBERS = ("resid_lambdas", "x0_lambdas", "bigram_lambdas")
 _NUMBERS = ("smear_lambda", "backout_lambda")
@@ -50,9 +52,12 @@ class _Where:
 
 
 class NativeStepper:
-    """Reads single tokens natively, for up to MOST_ROWS rows at once; all else with PyTorch. One thread at a time."""
+    """Reads single tokens of up to MOST_ROWS rows natively, and one row's prompt; all else with PyTorch.
 
-    def __init__(self, model: GPT, threads: int | None = None) -> None:
+    One thread at a time. `kernels` names an instruction set; None takes the best one.
+    """
+
+    def __init__(self, model: GPT, threads: int | None = None, kernels: str | None = None) -> None:
         _check(model)
         self.model, self._torch = model, TorchStepper(model)
         tensors = dict(tensors_of(model))
@@ -64,9 +69,11 @@ class NativeStepper:
         limits = [_NO_WINDOW if w is None else w for w in windows(model.config, model.architecture)]
         try:
             places = {name: _place(name, tensor) for name, tensor in held.items()}
-            self.core = CpuStep(places, numbers, limits, self.threads, held)
+            self.core = CpuStep(places, numbers, limits, self.threads, held, kernels)
         except ValueError as error:
             raise NotNative(str(error)) from error
+        self._reads_prompts = self.core.kernels.startswith("avx512") and "amx_bf16" not in cpu_flags()
+        self._short = _FEW_STEPS[not self._reads_prompts] * MOST_ROWS
         logits = torch.empty(MOST_ROWS, model.config.vocab_size)
         self._address, self._some = logits.data_ptr(), [logits[:count] for count in range(MOST_ROWS + 1)]
         self._bf16 = model.dtype == torch.bfloat16
@@ -83,8 +90,10 @@ class NativeStepper:
             cache.advance(1)
             cache.newest = [ids[0] for ids in rows]
             return None if should_stop() else logits
-        if len(rows) == 1 and len(rows[0]) <= _SHORT:
+        if len(rows) == 1 and len(rows[0]) <= self._short:
             return self._read_short(rows[0], cache, should_stop)
+        if len(rows) == 1 and self._reads_prompts:
+            return self._read_long(rows[0], cache, should_stop)
         with _torch_threads(self._prefill_threads):
             refresh_state(self.model, cache)
             return self._torch.read(rows, cache, should_stop)
@@ -124,6 +133,26 @@ class NativeStepper:
                 return None
         return logits
 
+    def _read_long(self, ids: Sequence[int], cache: KVCache, should_stop: ShouldStop) -> Tensor | None:
+        """Neighbouring tokens of one row as products of whole matrices."""
+        where = self._where(cache)
+        for at in range(0, len(ids), MOST_TOKENS):
+            some = ids[at : at + MOST_TOKENS]
+            self._check_room(cache, cache.pos + len(some))
+            before = cache.newest[0] if self._pairs and cache.pos else -1
+            row = (some[0], cache.pos, where.k, where.v, where.layer_stride, where.head_stride, before)
+            self.core.read(some, row, self._bf16, self._address)
+            cache.advance(len(some))
+            cache.newest = [some[-1]]
+            if should_stop():
+                return None
+        return self._some[1]
+
+    @staticmethod
+    def _check_room(cache: KVCache, needed: int) -> None:
+        if needed > cache.max_len:
+            raise ValueError(f"the cache holds {cache.max_len} tokens, {needed} are needed")
+
     def _step(self, rows: Sequence[tuple[int, KVCache, int]], wanted: int) -> Tensor:
         """One native step of (token, cache, row of that cache); entries with one cache and row are neighbours.
 
@@ -133,8 +162,7 @@ class NativeStepper:
         for token, cache, row in rows:
             place = place + 1 if last == (id(cache), row) else 0  # tokens of this step that the row has got already
             last, position = (id(cache), row), cache.pos + place
-            if position >= cache.max_len:
-                raise ValueError(f"the cache holds {cache.max_len} tokens, {position + 1} are needed")
+            self._check_room(cache, position + 1)
             if not self._pairs or not position:
                 before = -1
             elif not place:

@@ -1,7 +1,8 @@
 """Weights in one byte: every row of a matrix as whole numbers from -127 to 127 and the size of one of them.
 
-Only weights are rounded. A prompt is read with the products of the model's own precision, for which the numbers are
-widened a matrix at a time; the native decode step multiplies them as they are.
+Only weights are rounded. PyTorch reads a prompt with the products of the model's own precision, for which the numbers
+are widened a matrix at a time, and the native prompt widens them as it packs; the native step multiplies them as they
+are.
 """
 
 from __future__ import annotations

@@ -5,9 +5,10 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
+use ::cpu_step::kernels::available;
 use ::cpu_step::quantize::{Quantize, quantize};
 use ::cpu_step::{
-    Backout, Format, Layer, MOST, Matrix, Mix, Model, Row, Shape, Smear, Stepper, Stored, Unfit, ValueEmbedding,
+    Backout, Format, Layer, MOST, MOST_TOKENS, Matrix, Mix, Model, Row, Shape, Smear, Stepper, Stored, Unfit, ValueEmbedding,
 };
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -35,17 +36,23 @@ pub struct CpuStep {
 impl CpuStep {
     /// `tensors` by their names in the state dict, with an int8 "x.weight" its row scales "x.scales"; `numbers` are
     /// the shape and constants of the model; `windows` how many earlier keys each layer sees; `owner` keeps it all.
+    ///
+    /// `kernels` names an instruction set; None takes the best one.
     #[new]
+    #[pyo3(signature = (tensors, numbers, windows, threads, owner, kernels=None))]
     fn new(
         tensors: HashMap<String, Tensor>,
         numbers: HashMap<String, f64>,
         windows: Vec<usize>,
         threads: usize,
         owner: Py<PyAny>,
+        kernels: Option<&str>,
     ) -> PyResult<Self> {
         let model = Parts { tensors, numbers }.model(&windows)?;
+        let table = available().into_iter().find(|table| kernels.is_none_or(|name| name == table.name));
+        let table = table.ok_or_else(|| PyValueError::new_err(format!("this processor has no {kernels:?}")))?;
         // SAFETY: the owner keeps the tensors, whose addresses and sizes the caller has from them
-        let stepper = unsafe { Stepper::new(model, threads) }.map_err(unfit)?;
+        let stepper = unsafe { Stepper::with(model, threads, table) }.map_err(unfit)?;
         Ok(Self { stepper: Mutex::new(stepper), process: std::process::id(), owner })
     }
 
@@ -58,6 +65,20 @@ impl CpuStep {
         let logits = Address(logits);
         // SAFETY: the caller has the addresses from tensors that it holds during this call
         self.with(py, move |stepper| unsafe { stepper.step(&rows, first_logits, logits.get().cast()) })?.map_err(unfit)
+    }
+
+    /// Read neighbouring tokens, at most MOST_TOKENS, behind `row`, which is the first of them; the logits behind the last
+    /// one, float32 (vocab,), at `logits`.
+    fn read(&self, py: Python<'_>, tokens: Vec<u32>, row: RowOf, bf16: bool, logits: usize) -> PyResult<()> {
+        let first = row_of(row, if bf16 { Stored::Bf16 } else { Stored::F32 });
+        let before = std::iter::once(first.previous).chain(tokens.iter().copied().map(Some));
+        let rows: Vec<Row> = (first.position..)
+            .zip(tokens.iter().zip(before))
+            .map(|(position, (&token, previous))| Row { token, position, previous, ..first })
+            .collect();
+        let logits = Address(logits);
+        // SAFETY: as in `step`
+        self.with(py, move |stepper| unsafe { stepper.read(&rows, logits.get().cast()) })?.map_err(unfit)
     }
 
     /// Bytes per second at which the same threads read the `count` floats at an address, and do nothing else.
@@ -107,6 +128,10 @@ impl CpuStep {
     /// The most rows of one step.
     #[classattr]
     const MOST_ROWS: usize = MOST;
+
+    /// The most tokens of one `read`.
+    #[classattr]
+    const MOST_TOKENS: usize = MOST_TOKENS;
 }
 
 impl CpuStep {

@@ -7,6 +7,8 @@
 //! - `model` says where the weights lie (this crate copies none of them);
 //! - `step` is the door, `walk` leads all threads through the layers, product by product, and `tasks` is what they do
 //!   there;
+//! - `prompt` is the same for many tokens of one sequence at once, where arithmetic is what counts;
+//! - `net` is what both do to single tokens;
 //! - `rows` are the sequences that take part: each has a cache and a position of its own, and all share one reading of
 //!   the weights;
 //! - `quantize` turns float32 weights into int8 ones;
@@ -16,8 +18,10 @@
 
 pub mod kernels;
 pub mod model;
+mod net;
 pub mod pool;
 pub mod probe;
+mod prompt;
 pub mod quantize;
 pub mod rows;
 mod scratch;
@@ -28,5 +32,6 @@ mod walk;
 pub use kernels::MOST;
 pub use kernels::attend::Stored;
 pub use model::{Backout, Format, Layer, Matrix, Mix, Model, Shape, Smear, Unfit, ValueEmbedding};
+pub use prompt::MOST_TOKENS;
 pub use rows::Row;
 pub use step::Stepper;

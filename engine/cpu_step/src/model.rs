@@ -182,6 +182,9 @@ impl Model {
         let (c, kv) = (s.n_embd, s.n_kv_head * s.head_dim());
         for (i, layer) in self.layers.iter().enumerate() {
             let hidden = layer.up.rows;
+            if !hidden.is_multiple_of(2) {
+                return Err(Unfit(format!("layer {i}: an odd number of {hidden} channels in the MLP")));
+            }
             let wanted = [(layer.q, c, c), (layer.k, kv, c), (layer.v, kv, c), (layer.out, c, c)];
             for (m, rows, cols) in wanted.into_iter().chain([(layer.up, hidden, c), (layer.down, c, hidden)]) {
                 sized(&m, rows, cols, i)?;

@@ -248,6 +248,25 @@ impl Tasks {
     }
 }
 
+/// One thread's way through rounds of tasks, and how long it waited for others: a round is over when its tasks are done,
+/// whoever did them. Who waits is `idle` ahead of a round.
+pub fn walk(rounds: &[Tasks], thread: usize, mut perform: impl FnMut(usize, usize), idle: impl Fn(usize)) -> Duration {
+    let mut waited = Duration::ZERO;
+    for (round, tasks) in rounds.iter().enumerate() {
+        while let Some(task) = tasks.take(thread) {
+            perform(round, task);
+            tasks.finish();
+        }
+        if !tasks.finished() {
+            let begin = Instant::now();
+            idle(round + 1);
+            spin_until(|| tasks.finished());
+            waited += begin.elapsed();
+        }
+    }
+    waited
+}
+
 impl Stretch {
     fn first(&self) -> Option<usize> {
         self.change(|first, end| (first + 1, end, first))
@@ -286,13 +305,10 @@ mod tests {
             for job in 1..20 {
                 rounds.iter().for_each(|tasks| tasks.reset(97));
                 pool.run(&|thread| {
-                    for tasks in &rounds {
-                        while let Some(task) = tasks.take(thread) {
-                            taken[task].fetch_add(1, Ordering::Relaxed);
-                            tasks.finish();
-                        }
-                        spin_until(|| tasks.finished());
-                    }
+                    let perform = |_, task: usize| {
+                        taken[task].fetch_add(1, Ordering::Relaxed);
+                    };
+                    walk(&rounds, thread, perform, |_| ());
                 });
                 assert!(taken.iter().all(|count| count.load(Ordering::Relaxed) == 50 * job));
             }

@@ -58,21 +58,21 @@ impl Local {
     }
 }
 
-/// A `Local` per thread.
-pub struct Locals(Box<[UnsafeCell<Local>]>);
+/// One of each thread.
+pub struct PerThread<T>(Box<[UnsafeCell<T>]>);
 
 // SAFETY: each thread uses the one of its own number.
-unsafe impl Sync for Locals {}
+unsafe impl<T: Send> Sync for PerThread<T> {}
 
-impl Locals {
-    pub fn new(threads: usize, longest: usize, out: usize) -> Self {
-        Self((0..threads).map(|_| UnsafeCell::new(Local::new(longest, out))).collect())
+impl<T> PerThread<T> {
+    pub fn new(threads: usize, one: impl Fn() -> T) -> Self {
+        Self((0..threads).map(|_| UnsafeCell::new(one())).collect())
     }
 
     /// # Safety
     /// Only the thread of this number may ask, once per job.
     #[expect(clippy::mut_from_ref, reason = "one per thread")]
-    pub unsafe fn of(&self, thread: usize) -> &mut Local {
+    pub unsafe fn of(&self, thread: usize) -> &mut T {
         unsafe { &mut *self.0[thread].get() }
     }
 }

@@ -1,12 +1,15 @@
 //! The door: a model with threads of its own, which reads one token per row and gives logits.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::MOST;
 use crate::kernels::{Kernels, available};
-use crate::model::{Matrix, Model, Unfit};
+use crate::model::{Model, Unfit};
+use crate::net::Net;
 use crate::pool::Pool;
+use crate::prompt::{self, MOST_TOKENS, Prompt};
 use crate::rows::{Row, pieces};
 use crate::walk::{Job, Walk};
 
@@ -17,13 +20,13 @@ const STRIKES: u32 = 3;
 /// Steps alone before the others get another chance, the first time and at most.
 const ALONE: (u32, u32) = (16, 1024);
 
-/// Factors of the hash of a token and its predecessor.
-const HASH: (i64, i64) = (36_313, 27_191);
-
 /// Steps one model.
 pub struct Stepper {
+    net: Arc<Net>,
     pool: Pool,
     walk: Walk,
+    /// From the first prompt on.
+    prompt: Option<Prompt>,
     company: Company,
 }
 
@@ -42,13 +45,14 @@ impl Stepper {
     pub unsafe fn with(model: Model, threads: usize, kernels: Kernels) -> Result<Self, Unfit> {
         model.check()?;
         let pool = Pool::new(threads);
-        let walk = Walk::new(model, pool.threads(), kernels);
-        Ok(Self { pool, walk, company: Company::default() })
+        let net = Arc::new(Net { model, kernels });
+        let walk = Walk::new(Arc::clone(&net), pool.threads());
+        Ok(Self { net, pool, walk, prompt: None, company: Company::default() })
     }
 
     #[must_use]
     pub fn model(&self) -> &Model {
-        &self.walk.model
+        &self.net.model
     }
 
     #[must_use]
@@ -59,12 +63,12 @@ impl Stepper {
     /// The instruction set in use.
     #[must_use]
     pub fn kernels(&self) -> &'static str {
-        self.walk.kernels.name
+        self.net.kernels.name
     }
 
     /// Bytes per second at which these threads read `memory`.
     pub fn read_speed(&mut self, memory: &[f32]) -> f64 {
-        crate::probe::read_speed(&mut self.pool, &self.walk.kernels, memory)
+        crate::probe::read_speed(&mut self.pool, &self.net.kernels, memory)
     }
 
     /// Reads one token per row, at most `MOST`, and writes the logits of the rows from `first_logits` on,
@@ -76,68 +80,65 @@ impl Stepper {
         if rows.is_empty() || rows.len() > MOST || first_logits > rows.len() {
             return Err(Unfit(format!("{} rows in one step, {first_logits} of them without logits", rows.len())));
         }
-        rows.iter().try_for_each(|row| row.check(&self.walk.model))?;
-        let mut windows: Vec<usize> = self.walk.model.layers.iter().map(|layer| layer.window).collect();
+        rows.iter().try_for_each(|row| row.check(&self.net.model))?;
+        let mut windows: Vec<usize> = self.net.model.layers.iter().map(|layer| layer.window).collect();
         windows.sort_unstable();
         windows.dedup();
         let pieces = windows.into_iter().map(|window| (window, pieces(rows, window))).collect();
-        let job = Job { rows, first_logits, pieces, logits };
-        // SAFETY: no thread works yet
-        unsafe { self.embed(rows) };
-        self.walk.begin(&job);
-        if self.company.wanted() && self.pool.threads() > 1 {
-            self.together(&job);
-        } else {
-            // SAFETY: no other thread is on its way
-            unsafe { self.walk.all(0, &job) };
+        let job = Job { rows, first_logits, pieces, logits, only_logits: false };
+        let (walk, c) = (&self.walk, self.net.model.shape.n_embd);
+        for (b, row) in rows.iter().enumerate() {
+            // SAFETY: no thread works yet
+            let [stream, first, pairs] = unsafe { [&walk.stream, &walk.first, &walk.pairs].map(|s| s.write(b * c, c)) };
+            self.net.embed(row, stream, first, pairs);
         }
+        walk.begin(&job);
+        // SAFETY: `go` calls with each thread's number once
+        go(&mut self.pool, &mut self.company, |thread| unsafe { walk.all(thread, &job) });
         Ok(())
     }
 
-    /// All threads at once.
-    fn together(&mut self, job: &Job<'_>) {
-        let (walk, begin, worked) = (&self.walk, Instant::now(), AtomicU64::new(0));
-        self.pool.run(&|thread| {
-            // SAFETY: the pool calls at most once with each thread's number
-            let waited = unsafe { walk.all(thread, job) };
-            if thread == 0 {
-                worked.store(begin.elapsed().saturating_sub(waited).as_nanos() as u64, Ordering::Relaxed);
-            }
-        });
-        let share = worked.load(Ordering::Relaxed) as f64 / begin.elapsed().as_nanos().max(1) as f64;
-        self.company.note(share);
+    /// Reads neighbouring tokens of one sequence, at most `MOST_TOKENS`, and writes the logits behind the last one (vocab).
+    ///
+    /// # Safety
+    /// As `step`.
+    pub unsafe fn read(&mut self, rows: &[Row], logits: *mut f32) -> Result<(), Unfit> {
+        let neighbours = |pair: &[Row]| pair[1].position == pair[0].position + 1 && pair[1].k == pair[0].k;
+        let Some(last) = rows.last().filter(|_| rows.len() <= MOST_TOKENS && rows.windows(2).all(neighbours)) else {
+            return Err(Unfit(format!("{} tokens at once, or not in their order", rows.len())));
+        };
+        rows.iter().try_for_each(|row| row.check(&self.net.model))?;
+        let (threads, c) = (self.pool.threads(), self.net.model.shape.n_embd);
+        let prompt = self.prompt.get_or_insert_with(|| Prompt::new(Arc::clone(&self.net), threads));
+        let job = prompt::Job { rows };
+        prompt.begin(job);
+        // SAFETY: `go` calls with each thread's number once
+        go(&mut self.pool, &mut self.company, |thread| unsafe { prompt.all(thread, job) });
+        let (walk, pieces) = (&self.walk, Vec::new());
+        let job = Job { rows: std::slice::from_ref(last), first_logits: 0, pieces, logits, only_logits: true };
+        // SAFETY: no thread works now
+        unsafe { walk.stream.write(0, c).copy_from_slice(prompt.stream.read((rows.len() - 1) * c, c)) };
+        walk.begin(&job);
+        // SAFETY: as above
+        go(&mut self.pool, &mut self.company, |thread| unsafe { walk.all(thread, &job) });
+        Ok(())
     }
+}
 
-    /// The stream ahead of the first layer.
-    unsafe fn embed(&self, rows: &[Row]) {
-        let (walk, model) = (&self.walk, &self.walk.model);
-        let c = model.shape.n_embd;
-        for (b, row) in rows.iter().enumerate() {
-            // SAFETY: nobody else uses these places before the threads start
-            let [stream, first, pairs] = unsafe { [&walk.stream, &walk.first, &walk.pairs].map(|s| s.write(b * c, c)) };
-            self.embedding(row.token, first);
-            if let (Some(smear), Some(previous)) = (model.smear, row.previous) {
-                self.embedding(previous, stream);
-                let share = smear.amount * sigmoid(dot(&smear.gate, 0, first));
-                first.iter_mut().zip(&*stream).for_each(|(x, before)| *x += share * before);
-            }
-            stream.copy_from_slice(first);
-            if let Some(table) = model.pairs {
-                table.row_into(pair_row(&table, row), pairs);
-            }
-            if let Some(mix) = model.layers.first().and_then(|layer| layer.mix) {
-                (0..c).for_each(|i| stream[i] = mix.stream * first[i] + mix.embedding * first[i] + mix.pair * pairs[i]);
-            }
+/// Calls `way` with the number of each thread, or of the first one only, as the company is; it says how long it waited.
+fn go(pool: &mut Pool, company: &mut Company, way: impl Fn(usize) -> Duration + Sync) {
+    if pool.threads() == 1 || !company.wanted() {
+        way(0);
+        return;
+    }
+    let (begin, worked) = (Instant::now(), AtomicU64::new(0));
+    pool.run(&|thread| {
+        let waited = way(thread);
+        if thread == 0 {
+            worked.store(begin.elapsed().saturating_sub(waited).as_nanos() as u64, Ordering::Relaxed);
         }
-    }
-
-    /// The normalised embedding of a token.
-    fn embedding(&self, token: u32, out: &mut [f32]) {
-        self.walk.model.embedding.row_into(token as usize, out);
-        // SAFETY: the kernels are ones that this processor can run
-        let factor = unsafe { (self.walk.kernels.norm_factor)(out) };
-        out.iter_mut().for_each(|x| *x *= factor);
-    }
+    });
+    company.note(worked.load(Ordering::Relaxed) as f64 / begin.elapsed().as_nanos().max(1) as f64);
 }
 
 /// Whether other threads are of use. On a machine that is busy with something else, threads wait for each other more
@@ -167,26 +168,6 @@ impl Company {
             (self.strikes, self.alone_for) = (STRIKES - 1, self.patience);
         }
     }
-}
-
-/// Row of a token and its predecessor in the table of pairs.
-fn pair_row(table: &Matrix, row: &Row) -> usize {
-    let last = table.rows - 1;
-    row.previous.map_or(last, |previous| {
-        let hash = (HASH.0 * i64::from(row.token)) ^ (HASH.1 * i64::from(previous));
-        hash.rem_euclid(last as i64) as usize
-    })
-}
-
-/// A row of a small matrix times the first numbers of a vector.
-pub(crate) fn dot(m: &Matrix, row: usize, x: &[f32]) -> f32 {
-    let mut weights = vec![0.0; m.cols];
-    m.row_into(row, &mut weights);
-    weights.iter().zip(x).map(|(w, x)| w * x).sum()
-}
-
-pub(crate) fn sigmoid(x: f32) -> f32 {
-    1.0 / (1.0 + (-x).exp())
 }
 
 #[cfg(test)]

@@ -4,11 +4,9 @@ use crate::MOST;
 use crate::kernels::attend::{PIECE, Span, Stored};
 use crate::kernels::exp;
 use crate::kernels::gemv::{Gemv, Panel};
-use crate::kernels::simd::to_bf16;
 use crate::model::Format;
 use crate::rows::Row;
 use crate::scratch::Local;
-use crate::step::{dot, sigmoid};
 use crate::walk::{Job, Phase, Walk};
 
 /// Which kernel takes this many vectors, and how many it takes.
@@ -21,7 +19,7 @@ impl Walk {
     /// Input vectors of a phase's product, as the kernels want them.
     pub(crate) unsafe fn prepare(&self, phase: Phase, job: &Job<'_>, local: &mut Local) {
         let Some(format) = self.matrices(phase)[0].map(|m| m.format) else { return };
-        let c = self.model.shape.n_embd;
+        let c = self.net.model.shape.n_embd;
         // SAFETY: these were written before the last barrier, and are not in this phase
         unsafe {
             match phase {
@@ -34,7 +32,7 @@ impl Walk {
                     local.vector = mixed;
                 }
                 Phase::Down(layer) => {
-                    let wide = self.model.layers[layer].down.cols;
+                    let wide = self.net.model.layers[layer].down.cols;
                     for b in 0..job.rows.len() {
                         self.put(local, b, self.hidden.read(b * self.longest, wide), 1.0, format);
                     }
@@ -43,7 +41,7 @@ impl Walk {
                     let first = if phase == Phase::Logits { job.first_logits } else { 0 };
                     for b in first..job.rows.len() {
                         let x = self.stream.read(b * c, c);
-                        self.put(local, b - first, x, (self.kernels.norm_factor)(x), format);
+                        self.put(local, b - first, x, (self.net.kernels.norm_factor)(x), format);
                     }
                 }
             }
@@ -56,18 +54,18 @@ impl Walk {
         // SAFETY: the kernels are ones that this processor can run; i16 need half the room of f32
         unsafe {
             match format {
-                Format::F32 => (self.kernels.scale)(x, factor, to),
-                Format::Bf16 => (self.kernels.split)(x, factor, to),
+                Format::F32 => (self.net.kernels.scale)(x, factor, to),
+                Format::Bf16 => (self.net.kernels.split)(x, factor, to),
                 Format::Int8 => {
                     let whole = std::slice::from_raw_parts_mut(to.as_mut_ptr().cast::<i16>(), x.len());
-                    local.unit[b] = (self.kernels.quantize)(x, factor, whole);
+                    local.unit[b] = (self.net.kernels.quantize)(x, factor, whole);
                 }
             }
         }
     }
 
     pub(crate) unsafe fn perform(&self, phase: Phase, task: usize, job: &Job<'_>, local: &mut Local) {
-        let heads = self.model.shape.n_kv_head;
+        let heads = self.net.model.shape.n_kv_head;
         // SAFETY: as promised by the caller
         unsafe {
             match phase {
@@ -83,9 +81,9 @@ impl Walk {
         let vectors = job.rows.len() - if phase == Phase::Logits { job.first_logits } else { 0 };
         let (index, wide) = width(vectors);
         let table: &[Gemv; 4] = match m.format {
-            Format::F32 => &self.kernels.f32,
-            Format::Bf16 => &self.kernels.bf16,
-            Format::Int8 => &self.kernels.int8,
+            Format::F32 => &self.net.kernels.f32,
+            Format::Bf16 => &self.net.kernels.bf16,
+            Format::Int8 => &self.net.kernels.int8,
         };
         let panel = Panel { w: m.row(first), rows, cols: m.cols, x: local.x.as_ptr().cast(), stride: local.stride * 4 };
         debug_assert!(rows * wide <= local.out.len() && vectors <= MOST);
@@ -117,7 +115,7 @@ impl Walk {
         results: impl Iterator<Item = f32>,
         job: &Job<'_>,
     ) {
-        let s = &self.model.shape;
+        let s = &self.net.model.shape;
         let (c, kv) = (s.n_embd, s.n_kv_head * s.head_dim());
         // SAFETY: these places belong to this task
         unsafe {
@@ -133,99 +131,42 @@ impl Walk {
                 Phase::Logits => {
                     let logits = std::slice::from_raw_parts_mut(job.logits.add(b * s.vocab + first), rows);
                     logits.iter_mut().zip(results).for_each(|(to, value)| *to = value);
-                    (self.kernels.softcap)(logits, s.softcap);
+                    (self.net.kernels.softcap)(logits, s.softcap);
                 }
                 _ => {
                     let stream = self.stream.write(b * c + first, rows);
                     stream.iter_mut().zip(results).for_each(|(to, value)| *to += value);
                     if let Phase::Down(layer) = phase {
-                        self.between_layers(layer, b * c + first, stream);
+                        let at = b * c + first;
+                        let (start, pairs) = (self.first.read(at, rows), self.pairs.read(at, rows));
+                        self.net.between_layers(layer, stream, start, self.middle.write(at, rows), pairs);
                     }
                 }
             }
         }
     }
 
-    /// What the architecture does to the stream between a layer and the next one, or the end.
-    unsafe fn between_layers(&self, layer: usize, at: usize, stream: &mut [f32]) {
-        let rows = stream.len();
-        // SAFETY: these places belong to the same task as the stream's
-        unsafe {
-            if let Some(backout) = self.model.backout {
-                let middle = self.middle.write(at, rows);
-                if layer == backout.layer {
-                    middle.copy_from_slice(stream);
-                }
-                if layer + 1 == self.model.layers.len() {
-                    stream.iter_mut().zip(middle).for_each(|(x, taken)| *x -= backout.amount * *taken);
-                }
-            }
-            if let Some(mix) = self.model.layers.get(layer + 1).and_then(|next| next.mix) {
-                let (first, pairs) = (self.first.read(at, rows), self.pairs.read(at, rows));
-                for ((x, x0), pair) in stream.iter_mut().zip(first).zip(pairs) {
-                    *x = mix.stream * *x + mix.embedding * x0 + mix.pair * pair;
-                }
-            }
-        }
-    }
-
-    /// Rotates and normalises the queries and the key of one head group of row `b`; key and value go into its cache.
+    /// Queries, key and value of one head group of row `b`.
     unsafe fn insert(&self, layer: usize, b: usize, head: usize, job: &Job<'_>) {
-        let s = &self.model.shape;
-        let (c, dim, group) = (s.n_embd, s.head_dim(), s.n_head / s.n_kv_head);
-        let kv = s.n_kv_head * dim;
-        let (base, row) = (b * (c + 2 * kv), &job.rows[b]);
+        let s = &self.net.model.shape;
+        let qkv = self.qkv.ptr(b * (s.n_embd + 2 * s.n_kv_head * s.head_dim()));
         // SAFETY: the parts of this head group belong to this task, and so do its places in the cache
-        unsafe {
-            for query in head * group..(head + 1) * group {
-                self.rotate(self.qkv.write(base + query * dim, dim), row.position);
-            }
-            let k = self.qkv.write(base + c + head * dim, dim);
-            self.rotate(k, row.position);
-            let v = self.qkv.write(base + c + kv + head * dim, dim);
-            if let Some(value) = self.model.layers[layer].value_embedding {
-                let x = self.stream.read(b * c, c);
-                let opening = dot(&value.gate, head, x) * (self.kernels.norm_factor)(x);
-                let gate = value.scale * sigmoid(opening);
-                let mut own = vec![0.0; kv];
-                value.table.row_into(row.token as usize, &mut own);
-                v.iter_mut().zip(&own[head * dim..]).for_each(|(v, own)| *v += gate * own);
-            }
-            store(row, k, row.key(layer, head, row.position, dim));
-            store(row, v, row.value(layer, head, row.position, dim));
-        }
-    }
-
-    /// Rotary embedding by a position, then QK norm.
-    unsafe fn rotate(&self, x: &mut [f32], position: usize) {
-        let half = x.len() / 2;
-        let (low, high) = x.split_at_mut(half);
-        // SAFETY: the tables have a row for every position of the context
-        unsafe {
-            let (cos, sin) = (self.model.cos.row(position).cast::<f32>(), self.model.sin.row(position).cast::<f32>());
-            for i in 0..half {
-                let (cos, sin, a, b) = (*cos.add(i), *sin.add(i), low[i], high[i]);
-                (low[i], high[i]) = (a * cos + b * sin, b * cos - a * sin);
-            }
-            let factor = (self.kernels.norm_factor)(x) * self.model.shape.qk_scale;
-            x.iter_mut().for_each(|value| *value *= factor);
-        }
+        unsafe { self.net.insert(layer, head, &job.rows[b], self.stream.read(b * s.n_embd, s.n_embd), qkv) };
     }
 
     /// All queries of one head group over one piece of the row's positions.
     unsafe fn attend(&self, layer: usize, task: usize, head: usize, job: &Job<'_>) {
-        let s = &self.model.shape;
+        let s = &self.net.model.shape;
         let (c, dim, group) = (s.n_embd, s.head_dim(), s.n_head / s.n_kv_head);
-        let Some(piece) = job.pieces_of(self.model.layers[layer].window).get(task) else { return };
+        let Some(piece) = job.pieces_of(self.net.model.layers[layer].window).get(task) else { return };
         let row = &job.rows[piece.row];
         let span = Span {
             k: row.key(layer, head, piece.first, dim),
             v: row.value(layer, head, piece.first, dim),
             len: piece.len,
             dim,
-            scale: 1.0 / (dim as f32).sqrt(),
         };
-        let attend = if row.stored == Stored::F32 { self.kernels.attend_f32 } else { self.kernels.attend_bf16 };
+        let attend = if row.stored == Stored::F32 { self.net.kernels.attend_f32 } else { self.net.kernels.attend_bf16 };
         for query in head * group..(head + 1) * group {
             let q = self.qkv.ptr(piece.row * (c + 2 * s.n_kv_head * dim) + query * dim);
             let place = (piece.row * s.n_head + query) * self.most_pieces + piece.index;
@@ -239,9 +180,9 @@ impl Walk {
 
     /// The attention output of row `b`, from all its pieces.
     unsafe fn mix_pieces(&self, layer: usize, b: usize, row: &Row, out: &mut [f32]) {
-        let s = &self.model.shape;
+        let s = &self.net.model.shape;
         let dim = s.head_dim();
-        let keys = row.position.min(self.model.layers[layer].window) + 1;
+        let keys = row.position.min(self.net.model.layers[layer].window) + 1;
         let pieces = keys.div_ceil(PIECE);
         for (head, out) in out.chunks_exact_mut(dim).enumerate() {
             let place = (b * s.n_head + head) * self.most_pieces;
@@ -255,19 +196,6 @@ impl Walk {
             for (i, values) in sums.chunks_exact(dim).enumerate() {
                 let share = factor(i) / total;
                 out.iter_mut().zip(values).for_each(|(to, value)| *to += share * value);
-            }
-        }
-    }
-}
-
-/// Numbers into a cache, in the cache's precision.
-unsafe fn store(row: &Row, from: &[f32], to: *mut u8) {
-    for (i, &value) in from.iter().enumerate() {
-        // SAFETY: `Row::check` saw that there is room
-        unsafe {
-            match row.stored {
-                Stored::F32 => *to.cast::<f32>().add(i) = value,
-                Stored::Bf16 => *to.cast::<u16>().add(i) = to_bf16(value),
             }
         }
     }

@@ -1,15 +1,16 @@
 //! The way through the layers. Every product is one phase: the threads prepare its input, each for itself, take rows of
 //! the matrix until none is left, and go on when all rows are done. Who is early already asks for the next matrix.
 
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use crate::MOST;
-use crate::kernels::Kernels;
 use crate::kernels::attend::PIECE;
-use crate::model::{Matrix, Model};
-use crate::pool::{Tasks, spin_until};
+use crate::model::Matrix;
+use crate::net::Net;
+use crate::pool::{Tasks, walk};
 use crate::rows::{Piece, Row};
-use crate::scratch::{Locals, Shared};
+use crate::scratch::{Local, PerThread, Shared};
 
 /// Bytes of a matrix in one task, about: some microseconds of work.
 const TASK_BYTES: usize = 64 << 10;
@@ -42,6 +43,8 @@ pub struct Job<'a> {
     /// Pieces for every window that a layer has.
     pub pieces: Vec<(usize, Vec<Piece>)>,
     pub logits: *mut f32,
+    /// Whether the stream is already what it is behind the last layer.
+    pub only_logits: bool,
 }
 
 // SAFETY: the threads write disjoint parts of `logits`.
@@ -53,15 +56,14 @@ impl Job<'_> {
     }
 }
 
-/// A model, the order of its phases, and the memory that a step works in.
+/// The order of a model's phases, and the memory that a step works in.
 pub struct Walk {
-    pub model: Model,
-    pub kernels: Kernels,
+    pub net: Arc<Net>,
     phases: Vec<Phase>,
     threads: usize,
     /// Of every phase.
     tasks: Vec<Tasks>,
-    locals: Locals,
+    locals: PerThread<Local>,
     /// Longest number of pieces that a context has.
     pub most_pieces: usize,
     /// The stream, what it was ahead of the first layer, what backout takes, pair embeddings: (MOST, n_embd) each.
@@ -80,20 +82,19 @@ pub struct Walk {
 }
 
 impl Walk {
-    pub fn new(model: Model, threads: usize, kernels: Kernels) -> Self {
-        let s = model.shape;
-        let longest = model.layers.iter().map(|layer| layer.up.rows).max().unwrap_or(0).max(s.n_embd);
+    pub fn new(net: Arc<Net>, threads: usize) -> Self {
+        let s = net.model.shape;
+        let longest = net.model.layers.iter().map(|layer| layer.up.rows).max().unwrap_or(0).max(s.n_embd);
         let most_pieces = s.context.div_ceil(PIECE);
         let layer =
             |i| [Phase::Project(i), Phase::Insert(i), Phase::Attend(i), Phase::Out(i), Phase::Up(i), Phase::Down(i)];
         let stream = || Shared::new(MOST * s.n_embd);
         let phases: Vec<Phase> = (0..s.n_layer).flat_map(layer).chain([Phase::Logits]).collect();
         Self {
-            kernels,
             threads,
             tasks: phases.iter().map(|_| Tasks::new(threads)).collect(),
             phases,
-            locals: Locals::new(threads, longest, TASK_ROWS * MOST),
+            locals: PerThread::new(threads, || Local::new(longest, TASK_ROWS * MOST)),
             most_pieces,
             stream: stream(),
             first: stream(),
@@ -104,71 +105,63 @@ impl Walk {
             weights: Shared::new(MOST * most_pieces * s.n_head * 2),
             hidden: Shared::new(MOST * longest),
             longest,
-            model,
+            net,
         }
     }
 
     /// Lays out the tasks of all phases. No thread may be on its way.
     pub fn begin(&self, job: &Job<'_>) {
         for (tasks, &phase) in self.tasks.iter().zip(&self.phases) {
-            tasks.reset(self.count(phase, job));
+            let skipped = job.only_logits && phase != Phase::Logits;
+            tasks.reset(if skipped { 0 } else { self.count(phase, job) });
         }
     }
 
-    /// One thread's way through all phases, and how long it waited for others. A phase is over when its tasks are done,
-    /// whoever did them.
+    /// One thread's way through all phases, and how long it waited for others.
     ///
     /// # Safety
     /// Each thread must go with its own number, and not twice.
     pub unsafe fn all(&self, thread: usize, job: &Job<'_>) -> Duration {
-        let mut waited = Duration::ZERO;
         // SAFETY: the number is this thread's own
         let local = unsafe { self.locals.of(thread) };
-        for (i, (&phase, tasks)) in self.phases.iter().zip(&self.tasks).enumerate() {
-            let mut prepared = false;
-            while let Some(task) = tasks.take(thread) {
-                // SAFETY: what a phase reads was written in phases that are over, and no two tasks write one place
-                unsafe {
-                    if !prepared {
-                        self.prepare(phase, job, local);
-                        prepared = true;
-                    }
-                    self.perform(phase, task, job, local);
+        let mut prepared = None;
+        let task = |i: usize, task| {
+            let phase = self.phases[i];
+            // SAFETY: what a phase reads was written in phases that are over, and no two tasks write one place
+            unsafe {
+                if prepared.replace(i) != Some(i) {
+                    self.prepare(phase, job, local);
                 }
-                tasks.finish();
+                self.perform(phase, task, job, local);
             }
-            if !tasks.finished() {
-                let begin = Instant::now();
-                if let (Some(&next), Some(later)) = (self.phases.get(i + 1), self.tasks.get(i + 1)) {
-                    self.head_start(next, later.start_of(thread));
-                }
-                spin_until(|| tasks.finished());
-                waited += begin.elapsed();
+        };
+        walk(&self.tasks, thread, task, |next| {
+            if let (Some(&phase), Some(tasks)) = (self.phases.get(next), self.tasks.get(next)) {
+                self.head_start(phase, tasks.start_of(thread));
             }
-        }
-        waited
+        })
     }
 
     /// The matrices of a phase, one below the other.
     pub fn matrices(&self, phase: Phase) -> [Option<Matrix>; 3] {
         let one = |m: Matrix| [Some(m), None, None];
-        let layers = &self.model.layers;
+        let layers = &self.net.model.layers;
         match phase {
             Phase::Project(i) => [Some(layers[i].q), Some(layers[i].k), Some(layers[i].v)],
             Phase::Out(i) => one(layers[i].out),
             Phase::Up(i) => one(layers[i].up),
             Phase::Down(i) => one(layers[i].down),
-            Phase::Logits => one(Matrix { rows: self.model.shape.vocab, ..self.model.head }),
+            Phase::Logits => one(Matrix { rows: self.net.model.shape.vocab, ..self.net.model.head }),
             Phase::Insert(_) | Phase::Attend(_) => [None; 3],
         }
     }
 
     /// How many tasks a phase has.
     fn count(&self, phase: Phase, job: &Job<'_>) -> usize {
-        let heads = self.model.shape.n_kv_head;
+        let heads = self.net.model.shape.n_kv_head;
         match phase {
             Phase::Insert(_) => job.rows.len() * heads,
-            Phase::Attend(i) => job.pieces_of(self.model.layers[i].window).len() * heads,
+            Phase::Attend(i) => job.pieces_of(self.net.model.layers[i].window).len() * heads,
             Phase::Logits if job.first_logits == job.rows.len() => 0,
             _ => self.matrices(phase).iter().flatten().map(|m| m.rows.div_ceil(self.task_rows(m))).sum(),
         }
@@ -198,7 +191,7 @@ impl Walk {
     fn head_start(&self, phase: Phase, task: usize) {
         if let Some((_, m, first, _)) = self.locate(phase, task) {
             // SAFETY: the kernels are ones that this processor can run
-            unsafe { (self.kernels.prefetch)(m.row(first), HEAD_START) };
+            unsafe { (self.net.kernels.prefetch)(m.row(first), HEAD_START) };
         }
     }
 }

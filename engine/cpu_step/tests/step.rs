@@ -124,6 +124,20 @@ fn logits(format: Format, kernels: Kernels, threads: usize, stored: Stored, toge
     out
 }
 
+/// The same, read as a prompt of several parts.
+fn prompt_logits(format: Format, kernels: Kernels, threads: usize, stored: Stored, parts: &[usize]) -> Vec<f32> {
+    let mut weights = Weights { random: Random(7), bytes: Vec::new(), scales: Vec::new(), format };
+    let model = weights.model(SHAPE, 260);
+    let mut stepper = unsafe { Stepper::with(model, threads, kernels) }.unwrap();
+    let (tokens, mut cache, mut out, mut start) = (tokens(3, 301), Cache::new(), vec![0.0; SHAPE.vocab], 0);
+    for part in parts {
+        let rows: Vec<Row> = (start..start + part).map(|at| cache.row(&tokens, at, stored)).collect();
+        unsafe { stepper.read(&rows, out.as_mut_ptr()) }.unwrap();
+        start += part;
+    }
+    out
+}
+
 fn distance(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).fold(0.0, |most, (a, b)| if (a - b).abs() > most { (a - b).abs() } else { most })
 }
@@ -152,11 +166,37 @@ fn all_instruction_sets_agree() {
 }
 
 #[test]
+fn a_prompt_gives_what_its_tokens_give_one_by_one() {
+    for format in [Format::F32, Format::Bf16, Format::Int8] {
+        for stored in [Stored::F32, Stored::Bf16] {
+            let expected = logits(format, scalar(), 1, stored, 1);
+            for kernels in available() {
+                for parts in [&[301][..], &[1, 90, 210], &[133, 166, 2]] {
+                    let got = prompt_logits(format, kernels, 2, stored, parts);
+                    // where weights are no floats, the vectors that they meet are rounded to bfloat16
+                    let tolerance = match (format, stored) {
+                        (Format::F32, Stored::F32) => 2e-5,
+                        (Format::F32, _) => 2e-2,
+                        _ => 1e-1,
+                    };
+                    let apart = distance(&expected, &got);
+                    assert!(apart < tolerance, "{} {format:?} {stored:?} {parts:?}: {apart}", kernels.name);
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn threads_change_nothing() {
     let best = available()[0];
     let expected = logits(Format::F32, best, 1, Stored::F32, 1);
     for threads in [2, 3, 7] {
         assert_eq!(expected, logits(Format::F32, best, threads, Stored::F32, 1));
+        assert_eq!(
+            prompt_logits(Format::F32, best, 1, Stored::F32, &[301]),
+            prompt_logits(Format::F32, best, threads, Stored::F32, &[301])
+        );
     }
 }
 
@@ -197,5 +237,10 @@ fn what_does_not_fit_is_refused() {
     }
     assert!(unsafe { stepper.step(&[], 0, out.as_mut_ptr()) }.is_err());
     assert!(unsafe { stepper.step(&[good; 9], 0, out.as_mut_ptr()) }.is_err());
+    let (next, far) = (cache.row(&tokens, 6, Stored::F32), cache.row(&tokens, 8, Stored::F32));
+    for rows in [&[][..], &[good, far], &[next, good], &[good, no_room]] {
+        assert!(unsafe { stepper.read(rows, out.as_mut_ptr()) }.is_err());
+    }
+    assert!(unsafe { stepper.read(&[good, next], out.as_mut_ptr()) }.is_ok());
     assert!(unsafe { stepper.step(&[good], 0, out.as_mut_ptr()) }.is_ok());
 }

@@ -43,20 +43,22 @@ def era_model(era: str, shape: tuple[int, int, int, int, str | None], context: i
 @torch.no_grad()
 @pytest.mark.parametrize("era", ERAS)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_logits_are_those_of_the_full_forward(era: str, shape: tuple[int, int, int, int, str | None]) -> None:
+@pytest.mark.parametrize("kernels", [None, "scalar"])  # prompts by the best kernels or by PyTorch, steps by both
+def test_logits_are_those_of_the_full_forward(era: str, shape: tuple[int, int, int, int, str | None],
+                                              kernels: str | None) -> None:
     model = era_model(era, shape)
     ids = torch.randint(0, 301, (1, 420), generator=torch.Generator().manual_seed(1))
-    full, stepper, prompt = model(ids)[0], NativeStepper(model, threads=2), ids[0].tolist()
+    full, stepper, prompt = model(ids)[0], NativeStepper(model, 2, kernels), ids[0].tolist()
 
     def close(got: torch.Tensor | None, position: int) -> None:
         assert got is not None and (got[0] - full[position]).abs().max() < 5e-5
 
     cache = stepper.cache(420)
-    close(stepper.read([prompt[:300]], cache), 299)  # PyTorch
+    close(stepper.read([prompt[:300]], cache), 299)
     for at in range(300, 310):
         close(stepper.read([[prompt[at]]], cache), at)
     close(stepper.read([prompt[310:323]], cache), 322)  # natively, several at once
-    close(stepper.read([prompt[323:410]], cache), 409)  # PyTorch again, behind what it did not see
+    close(stepper.read([prompt[323:410]], cache), 409)  # behind what was not read as a prompt
     close(stepper.step([prompt[410]], [cache]), 410)
     assert cache.pos == 411
 
@@ -117,6 +119,16 @@ def test_bfloat16_and_int8_are_near(random_model) -> None:
     model.dtype = torch.bfloat16
     stepper = NativeStepper(model, threads=2)
     assert stepper.cache(4).k.dtype == torch.bfloat16 and off(stepper) < 0.03
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+def test_a_prompt_in_few_bits_is_near(random_model, dtype: str) -> None:
+    model = random_model(7, n_embd=128, context=640)
+    ids = torch.randint(0, 300, (1, 600), generator=torch.Generator().manual_seed(3))
+    exact = model(ids)[0, -1]
+    stepper = prepare(model, dtype, "native").stepper
+    assert (stepper.read(ids.tolist(), stepper.cache(600))[0] - exact).norm() / exact.norm() < 0.03
 
 
 def test_int8_rows_keep_their_largest_weight_and_zero_rows() -> None:

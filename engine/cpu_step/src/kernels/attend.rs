@@ -1,6 +1,6 @@
 //! One query over a piece of the keys and values: its scores, their exponentials, and the weighted sum of the values.
 
-use super::elementwise::exp_sum;
+use super::elementwise::{exp_sum, largest};
 use super::simd::{Simd, from_bf16};
 
 /// Positions in one piece; pieces of a long context are shared out to the threads.
@@ -20,7 +20,6 @@ pub struct Span {
     pub v: *const u8,
     pub len: usize,
     pub dim: usize,
-    pub scale: f32,
 }
 
 /// The largest score and the sum of the exponentials relative to it; `out` (dim) gets the sum of values not divided yet.
@@ -70,10 +69,7 @@ pub unsafe fn attend<S: Simd, T: Element<S>>(span: &Span, q: *const f32, out: *m
             scores[i] = dots::<S, T, 1>(k.add(i * span.dim), q, span.dim)[0];
             i += 1;
         }
-        for score in &mut scores[..len] {
-            *score *= span.scale;
-        }
-        let most = scores[..len].iter().fold(f32::NEG_INFINITY, |most, &s| if s > most { s } else { most });
+        let most = largest(&scores[..len]);
         let sum = exp_sum(&mut scores[..len], most);
         weigh::<S, T>(span.v.cast::<T>(), &scores[..len], span.dim, out);
         (most, sum)

@@ -60,6 +60,17 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
+    unsafe fn transpose(rows: [[u32; 4]; 4]) -> [[u32; 4]; 4] {
+        unsafe {
+            let [a, b, c, d] = std::mem::transmute::<[[u32; 4]; 4], [__m128i; 4]>(rows);
+            let (ab0, ab1) = (_mm_unpacklo_epi32(a, b), _mm_unpackhi_epi32(a, b));
+            let (cd0, cd1) = (_mm_unpacklo_epi32(c, d), _mm_unpackhi_epi32(c, d));
+            let (first, second) = (_mm_unpacklo_epi64(ab0, cd0), _mm_unpackhi_epi64(ab0, cd0));
+            let (third, fourth) = (_mm_unpacklo_epi64(ab1, cd1), _mm_unpackhi_epi64(ab1, cd1));
+            std::mem::transmute::<[__m128i; 4], [[u32; 4]; 4]>([first, second, third, fourth])
+        }
+    }
+    #[inline(always)]
     unsafe fn zero_i() -> __m256i {
         unsafe { _mm256_setzero_si256() }
     }

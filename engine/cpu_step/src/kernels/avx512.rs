@@ -4,9 +4,11 @@ use std::arch::x86_64::*;
 
 use super::simd::Simd;
 
-pub struct Avx512;
+/// `BF16` where it multiplies bfloat16 too: Intel's servers since Cooper Lake, AMD since Zen 4.
+pub struct Avx512<const BF16: bool>;
 
-impl Simd for Avx512 {
+impl<const BF16: bool> Simd for Avx512<BF16> {
+    const PAIRS: bool = BF16;
     const W: usize = 16;
     const IW: usize = 32;
     type F = __m512;
@@ -33,6 +35,12 @@ impl Simd for Avx512 {
         unsafe { _mm512_fmadd_ps(a, b, c) }
     }
     #[inline(always)]
+    unsafe fn fma_pairs(a: __m512, b: __m512, c: __m512) -> __m512 {
+        unsafe {
+            _mm512_dpbf16_ps(c, std::mem::transmute::<__m512, __m512bh>(a), std::mem::transmute::<__m512, __m512bh>(b))
+        }
+    }
+    #[inline(always)]
     unsafe fn add(a: __m512, b: __m512) -> __m512 {
         unsafe { _mm512_add_ps(a, b) }
     }
@@ -54,6 +62,10 @@ impl Simd for Avx512 {
             let odd = _mm512_and_si512(both, _mm512_set1_epi32(0xffff_0000_u32 as i32));
             (_mm512_castsi512_ps(_mm512_slli_epi32::<16>(both)), _mm512_castsi512_ps(odd))
         }
+    }
+    #[inline(always)]
+    unsafe fn transpose(rows: [[u32; 4]; 4]) -> [[u32; 4]; 4] {
+        unsafe { super::avx2::Avx2::transpose(rows) }
     }
     #[inline(always)]
     unsafe fn zero_i() -> __m512i {

@@ -2,7 +2,7 @@
 //! vector code of whatever instruction set the caller enables.
 
 use super::gemv::int8_limit;
-use super::simd::Simd;
+use super::simd::{Simd, to_bf16};
 
 /// What PyTorch adds to the mean square by default.
 const EPSILON: f32 = f32::EPSILON;
@@ -48,6 +48,25 @@ pub fn scale(x: &[f32], factor: f32, out: &mut [f32]) {
     for (to, from) in out.iter_mut().zip(x) {
         *to = from * factor;
     }
+}
+
+/// x * factor in bfloat16.
+#[inline(always)]
+pub fn round(x: &[f32], factor: f32, out: &mut [u16]) {
+    for (to, from) in out.iter_mut().zip(x) {
+        *to = to_bf16(from * factor);
+    }
+}
+
+/// Turns the pairs (x[j], x[j + half]) by the angles of a position, and divides by the root mean square, times a factor.
+#[inline(always)]
+pub fn rotate(x: &mut [f32], cos: &[f32], sin: &[f32], factor: f32) {
+    let (low, high) = x.split_at_mut(x.len() / 2);
+    for (((low, high), cos), sin) in low.iter_mut().zip(high).zip(cos).zip(sin) {
+        (*low, *high) = (*low * cos + *high * sin, *high * cos - *low * sin);
+    }
+    let factor = norm_factor(x) * factor;
+    x.iter_mut().for_each(|value| *value *= factor);
 }
 
 /// x * factor as whole numbers; returns what one of them is worth. The numbers are the same on every processor.
@@ -98,6 +117,18 @@ pub fn quantize_row(row: &[f32], out: &mut [i8]) -> f32 {
 fn round_even(x: f32) -> f32 {
     const BIG: f32 = 12_582_912.0; // 1.5 * 2^23
     (x + BIG) - BIG
+}
+
+#[inline(always)]
+pub fn largest(x: &[f32]) -> f32 {
+    let (blocks, rest) = x.as_chunks::<LANES>();
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    for block in blocks {
+        for i in 0..LANES {
+            lanes[i] = if block[i] > lanes[i] { block[i] } else { lanes[i] };
+        }
+    }
+    lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |most, &value| if value > most { value } else { most })
 }
 
 /// e^x within two units of the last place; 0 below -87.

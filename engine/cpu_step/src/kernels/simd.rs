@@ -8,6 +8,8 @@ pub trait Simd {
     const W: usize;
     /// Elements that `dot_i8` takes at once.
     const IW: usize;
+    /// Whether there is `fma_pairs`.
+    const PAIRS: bool = false;
     type F: Copy;
     type I: Copy;
 
@@ -17,12 +19,21 @@ pub trait Simd {
     unsafe fn store(p: *mut f32, value: Self::F);
     /// `a * b + c`
     unsafe fn fma(a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+    /// The same where each lane of a and b is two bfloat16 numbers: both products are added.
+    unsafe fn fma_pairs(_: Self::F, _: Self::F, c: Self::F) -> Self::F {
+        c
+    }
     unsafe fn add(a: Self::F, b: Self::F) -> Self::F;
     unsafe fn sum(value: Self::F) -> f32;
     /// W bfloat16 numbers in their order.
     unsafe fn load_bf16(p: *const u16) -> Self::F;
     /// 2W bfloat16 numbers: those at even places, and those at odd ones.
     unsafe fn load_bf16_split(p: *const u16) -> (Self::F, Self::F);
+
+    /// Four rows of four words to four columns.
+    unsafe fn transpose(rows: [[u32; 4]; 4]) -> [[u32; 4]; 4] {
+        std::array::from_fn(|i| rows.map(|row| row[i]))
+    }
 
     unsafe fn zero_i() -> Self::I;
     /// `acc` plus the products of IW weights and IW activations, in whatever lanes; exact while they fit into 32 bits.
@@ -43,8 +54,6 @@ pub fn from_bf16(bits: u16) -> f32 {
 #[inline(always)]
 pub fn to_bf16(value: f32) -> u16 {
     let bits = value.to_bits();
-    if value.is_nan() {
-        return (bits >> 16) as u16 | 0x40;
-    }
-    (bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16) as u16
+    let (quiet, near) = (bits >> 16 | 0x40, bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16);
+    (if value.is_nan() { quiet } else { near }) as u16
 }
