@@ -216,7 +216,8 @@ class Console(Renting, Following, ChatLink):
         where = detail.run.attached or detail.run.target
         target = "this machine" if where == "local" else clean_line(where, 20)
         target = f"not ours, on {target}" if detail.run.attached else target
-        return TopFacts(target, str(detail.state.word), elapsed, money, read_only, self.demo)
+        word = detail.pulse(time.time()).word or str(detail.state.word)
+        return TopFacts(target, word, elapsed, money, read_only, self.demo)
 
     def banner(self) -> str:
         """One line over the screen when something limits what can be done; else ''."""

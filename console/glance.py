@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from console.machines.mirror import folder_of
+from console.pulse import Pulse, Signs, pulse
 from console.rental.book import Entry
 from console.rental.money import NOTHING_RENTED, Money
 from console.rental.rental import Rental
@@ -49,7 +51,20 @@ class RunDetail:
     alerts: tuple[RunEvent, ...]
     evals: tuple[Eval, ...]
     events: tuple[RunEvent, ...]  # the newest, commands that were run for the person among them
+    log_changed: float | None  # when the log of the stage in question last grew on this machine
     folder: RunDir  # where its events and logs are read on this machine: its own folder, or the copy of a far one
+
+    def pulse(self, now: float) -> Pulse:
+        """Whether the stage that runs still steps."""
+        stage = self.stage(self.state.stage)
+        if str(self.state.word) != "running" or stage is None or stage.state != "started":
+            return Pulse()
+        stepped = [value for value in self.latest.get(stage.id, {}).values() if value.step is not None]
+        newest = max(stepped, key=lambda value: value.t, default=None)
+        per_step = next((value.value for value in stepped if value.name == "dt"), None)
+        here = self.run.target == "local"  # clocks of two machines are never compared
+        return pulse(Signs(stage.started if here else None, newest.step if newest else None,
+                           newest.t if newest and here else None, per_step, self.log_changed), now)
 
     def stage(self, stage_id: str | None) -> Stage | None:
         return next((stage for stage in self.stages if stage.id == stage_id), None)
@@ -165,9 +180,19 @@ def detail(workspace: Workspace, run: Run, state: RunState) -> RunDetail:
     queries, run_id = workspace.queries, run.id
     stages = tuple(queries.stages(run_id))
     latest = {stage.id: queries.latest_metrics(run_id, stage.id) for stage in stages if stage.state != "waiting"}
+    folder = folder_of(workspace.home, run_id, run.target, run.path)
     return RunDetail(run, state, stages, latest, queries.system_latest(run_id), tuple(queries.checkpoints(run_id)),
                      tuple(queries.alerts(run_id, 50)), tuple(queries.evals(run_id)), _activity(workspace, run_id),
-                     folder_of(workspace.home, run_id, run.target, run.path))
+                     _changed(folder, state.stage), folder)
+
+
+def _changed(folder: RunDir, stage: str | None) -> float | None:
+    """When a stage's log last grew here; None where there is none."""
+    if stage is None:
+        return None
+    with suppress(FileNotFoundError):
+        return folder.stage_log(stage).stat().st_mtime
+    return None
 
 
 def _activity(workspace: Workspace, run_id: str) -> tuple[RunEvent, ...]:

@@ -95,13 +95,22 @@ class RunScreen(RunCurves):
             return
         stage = self.shown_stage()
         self.query_one(StageStrip).show(detail.stages, stage)
-        state.update(state_line(detail, machine_summary(detail.system.data) if detail.system else ""))
+        self._show_state(detail)
         self._show_side(detail)
         self._show_rented(glance.rented)
         self._show_log(detail)
         self.ask_curves()
         if self._inspecting:
             self.ask_step()
+
+    def _show_state(self, detail: RunDetail) -> None:
+        machine = machine_summary(detail.system.data) if detail.system else ""
+        self.query_one("#run-state", Static).update(state_line(detail, machine))
+
+    def tick(self) -> None:
+        super().tick()
+        if self._detail is not None:
+            self._show_state(self._detail)
 
     def _show_side(self, detail: RunDetail) -> None:
         card = self.query_one("#card", TextPane)

@@ -26,6 +26,9 @@ def _state_words(detail: RunDetail, machine: str) -> Content:
     state, word = detail.state, str(detail.state.word)
     if word not in ("running", "starting", "finished", "queued"):
         return Content.assemble(" ", *_sentence(word, state.text), *_next(state.next))
+    beat = detail.pulse(time.time())
+    if beat.word:
+        return Content.assemble(" ", run_state(beat.word), f"  {beat.text}", *_next(beat.next))
     alert = detail.alerts[-1] if detail.alerts else None
     if alert is not None and word != "finished":
         glyph, colour = LEVEL.get(str(alert.data.get("level")), LEVEL["info"])

@@ -8,6 +8,8 @@ RUN = {
     "queued": ("◌", "$foreground-muted"),
     "starting": ("◔", "$text-primary"),
     "running": ("●", "$text-success"),
+    "quiet": ("◐", "$text-warning"),
+    "stalled": ("▲", "$text-error"),
     "silent": ("?", "$text-warning"),
     "stale": ("●", "$text-warning"),
     "finished": ("✓", "$text-success"),
