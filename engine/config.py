@@ -26,14 +26,16 @@ class UnknownName(ConfigError):
 
 
 def opt(default: Any, help: str, *, choices: Sequence[str] | None = None, unset: float | None = None,
-        low: float | None = None, high: float | None = None, short: str = "", also: str = "") -> Any:
+        low: float | None = None, high: float | None = None, short: str = "", also: str = "",
+        required: bool = False) -> Any:
     """A dataclass field with its help text.
 
     `unset` is the number that nanochat writes for "not given" (-1); it reads as None. `low` and `high` are inclusive.
-    `short` is the letter of nanochat's short flag, as in -i; `also` another name that it has for the same.
+    `short` is the letter of nanochat's short flag, as in -i; `also` another name that it has for the same. What is
+    `required` must be given.
     """
     meta = {"help": help, "choices": tuple(choices) if choices else None, "unset": unset, "low": low, "high": high,
-            "short": short, "also": also}
+            "short": short, "also": also, "required": required}
     return dataclasses.field(default=default, metadata=meta)
 
 
@@ -52,6 +54,7 @@ class Option:
     high: float | None
     short: str = ""
     also: str = ""
+    required: bool = False
 
     @property
     def flag(self) -> str:
@@ -66,7 +69,7 @@ def options(config_type: type[Any]) -> dict[str, Option]:
         kind, optional = _unwrap(hints[field.name])
         m = field.metadata
         found[field.name] = Option(field.name, kind, optional, field.default, m["help"], m["choices"], m["unset"],
-                                   m["low"], m["high"], m["short"], m["also"])
+                                   m["low"], m["high"], m["short"], m["also"], m["required"])
     return found
 
 
@@ -100,7 +103,7 @@ def from_mapping(config_type: type[C], values: Mapping[str, Any]) -> C:
     for name, value in values.items():
         option = option_named(known, name)
         ready[option.name] = coerce(option, value)
-    return config_type(**ready)
+    return _whole(config_type, known, ready)
 
 
 def from_argv(config_type: type[C], argv: Sequence[str]) -> C:
@@ -123,6 +126,13 @@ def from_argv(config_type: type[C], argv: Sequence[str]) -> C:
                 raise ConfigError(f"--{name} needs a value")
             value = "true" if bare else rest.pop(0)
         values[option.name] = coerce(option, value)
+    return _whole(config_type, known, values)
+
+
+def _whole(config_type: type[C], known: Mapping[str, Option], values: Mapping[str, Any]) -> C:
+    for option in known.values():
+        if option.required and option.name not in values:
+            raise ConfigError(f"{option.flag} is needed: {option.help}")
     return config_type(**values)
 
 

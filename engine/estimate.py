@@ -58,7 +58,7 @@ def training_costs(recipe: Recipe) -> list[TrainingCost]:
     """The training stages of a recipe in order. Raises ConfigError for settings that make no model or no horizon."""
     found: list[TrainingCost] = []
     made: tuple[GPTConfig, Architecture] | None = None
-    for step in recipe.stages:
+    for step in recipe.used:
         config: Any = from_mapping(find(step.stage).config, step.args)
         try:
             if isinstance(config, BaseTrain):
@@ -72,7 +72,7 @@ def training_costs(recipe: Recipe) -> list[TrainingCost]:
 
 
 def _vocabulary(recipe: Recipe) -> int:
-    args = next((step.args for step in recipe.stages if step.stage == "tok_train"), {})
+    args = next((step.args for step in recipe.used if step.stage == "tok_train"), {})
     return from_mapping(TokTrain, args).vocab_size
 
 

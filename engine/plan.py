@@ -15,7 +15,6 @@ from engine.config import ConfigError, from_mapping, to_argv
 from engine.context import ATTEMPT, RUN_DIR, STAGE_ID
 from engine.rundir import RunDir
 
-
 SAVE_WITHIN_S = 600  # what torchrun gives its processes to save after SIGTERM; by itself it kills them after 30 s
 
 

@@ -14,6 +14,15 @@ key and the nearest name that would have worked. It refuses to run anything, and
     [[stage]]
     stage = "base_train"    # a name from engine.stage, then its settings
     depth = 4
+
+    [[stage]]
+    stage = "chat_rl"
+    enabled = false         # off until someone sets chat_rl.enabled=true, or any other setting of it
+
+    [[stage]]
+    stage = "chat_eval"
+    source = "rl"
+    enabled = "chat_rl"     # on when that one is
 """
 
 from __future__ import annotations
@@ -50,10 +59,12 @@ class UnknownRecipe(RecipeError, UnknownName):
 
 @dataclass(frozen=True)
 class RecipeStage:
-    """One step: the name of a stage and the settings that the recipe gives it, checked and typed."""
+    """One step: the name of a stage and the settings that the recipe gives it, checked and typed. `enabled` says
+    whether it is run: yes, no, or as the stage of that name is."""
 
     stage: str
     args: dict[str, Any] = field(default_factory=dict)
+    enabled: bool | str = True
 
 
 @dataclass(frozen=True)
@@ -68,6 +79,12 @@ class Recipe:
     disk_gb: float | None = None
     memory_gb: float | None = None
     file: Path | None = None
+
+    @property
+    def used(self) -> tuple[RecipeStage, ...]:
+        """The steps that a run takes."""
+        on = {step.stage for step in self.stages if step.enabled is True}
+        return tuple(step for step in self.stages if step.enabled is True or step.enabled in on)
 
 
 def builtin_folder() -> Path:
@@ -174,12 +191,17 @@ class _Reader:
             raise self._error(str(error), "stage", (*here, "stage")) from None
         args = {}
         for key, value in row.items():
-            if key != "stage":
+            if key not in ("stage", "enabled"):
                 try:
                     args.update(_setting(spec, key, value))
                 except ConfigError as error:
                     raise self._error(f"{spec.name}: {error}", key, (*here, key)) from None
-        return RecipeStage(spec.name, args)
+        return RecipeStage(spec.name, args, self._enabled(row.get("enabled", True), (*here, "enabled")))
+
+    def _enabled(self, value: Any, here: tuple[str | int, ...]) -> bool | str:
+        if isinstance(value, bool) or (isinstance(value, str) and value in stages.STAGES):
+            return value
+        raise self._error(f"enabled = {value!r}: true, false, or the stage that decides it", "enabled", here)
 
     def _minutes(self, table: Any) -> dict[str, float]:
         if not isinstance(table, dict):
@@ -230,18 +252,29 @@ def with_overrides(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
         if name not in present:
             raise ConfigError(f"recipe {recipe.name} has no stage {name!r}{nearest(name, present)}")
         try:
-            new = _setting(stages.find(name), key, value)
+            new, on = ({}, _yes(value)) if key == "enabled" else (_setting(stages.find(name), key, value), True)
         except ConfigError as error:
             raise ConfigError(f"{name}: {error}") from None
-        result = [RecipeStage(s.stage, {**s.args, **new}) if s.stage == name else s for s in result]
+        result = [_changed(step, new, on) if step.stage == name else step for step in result]
     return dataclasses.replace(recipe, stages=tuple(result))
+
+
+def _changed(step: RecipeStage, new: dict[str, Any], on: bool) -> RecipeStage:
+    """The step with new settings; one that was off is on by that, one that follows another goes on following it."""
+    return RecipeStage(step.stage, {**step.args, **new}, on if isinstance(step.enabled, bool) else step.enabled)
+
+
+def _yes(value: str) -> bool:
+    if value.lower() not in ("true", "false"):
+        raise ConfigError(f"enabled={value}: expected true or false")
+    return value.lower() == "true"
 
 
 def to_run_json(recipe: Recipe, run_id: str, *, target: str = "local", created: float | None = None,
                 software: str = "") -> dict[str, Any]:
     """The description of one run of this recipe, as run.json holds it."""
     steps = [{"id": f"{index:02d}-{step.stage}", "stage": step.stage, "title": stages.find(step.stage).title,
-              "args": dict(step.args)} for index, step in enumerate(recipe.stages, 1)]
+              "args": dict(step.args)} for index, step in enumerate(recipe.used, 1)]
     return {"v": 1, "run": run_id, "recipe": recipe.name, "title": recipe.title,
             "created": time.time() if created is None else created, "target": target, "software": software,
             "minutes": dict(recipe.minutes), "disk_gb": recipe.disk_gb, "memory_gb": recipe.memory_gb, "stages": steps}

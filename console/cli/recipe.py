@@ -40,7 +40,7 @@ def recipe_list(as_json: bool) -> None:
         emit_json({"recipes": usable, "problems": [str(error) for error in broken]})
         return
     table(("recipe", "stages", "takes", "disk", "what it does"),
-          [(r.name, len(r.stages), _times(r), f"{r.disk_gb:g} GB" if r.disk_gb else None, r.summary or r.title)
+          [(r.name, len(r.used), _times(r), f"{r.disk_gb:g} GB" if r.disk_gb else None, r.summary or r.title)
            for r in usable])
     for error in broken:
         note(f"not usable: {error}")
@@ -104,8 +104,11 @@ def _print_stages(recipe: Recipe) -> None:
     line(f"file   {recipe.file}")
     line(f"takes  {_times(recipe)}")
     line("")
+    used = recipe.used
     for step in recipe.stages:
-        line(f"{step.stage:<11} {find(step.stage).summary}")
+        off = "" if step in used else f" (off: --set {step.stage}.enabled=true, or any setting of it, turns it on)"
+        off = f" (with {step.enabled})" if off and isinstance(step.enabled, str) else off
+        line(f"{step.stage:<11} {find(step.stage).summary}{off}")
         if step.args:
             line(" " * 12 + " ".join(f"{key}={value}" for key, value in step.args.items()))
 

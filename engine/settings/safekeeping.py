@@ -11,5 +11,6 @@ from engine.config import opt
 class Backup:
     """Copy every whole checkpoint of the run elsewhere and read every byte back."""
 
-    to: str = opt("", "hub:OWNER/NAME (made private; HF_TOKEN in the environment), or a folder on another disk")
+    to: str = opt("", "hub:OWNER/NAME (made private; HF_TOKEN in the environment), or a folder on another disk",
+                  required=True)
     strict: bool = opt(True, "fail the run when a copy is not proven; false: say so and go on")

@@ -21,9 +21,6 @@ _GB = 1e9
 
 def run(config: Backup, context: StageContext) -> None:
     """Copy and prove everything below the base directory. Raises StageError when that fails and `strict` is on."""
-    if not config.to:
-        raise StageError("the backup stage has no place to copy to", "set backup.to to hub:OWNER/NAME or a folder",
-                         "backup")
     argv = [sys.executable, "-m", "remote.backup.run", "--to", config.to, "--base", str(context.base_dir)]
     argv += ["--label", context.run_dir.name] if context.run_dir else []
     last: dict[str, Any] = {}

@@ -231,22 +231,6 @@ def test_killed_at_random_and_resumed_gives_the_same_weights(rl_base, tmp_path):
     assert all(reports[0][key] == reports[1][key] for key in ("pass@1", "Mean reward of the last tenth"))
 
 
-@pytest.mark.skipif("LLMCONSOLE_RANK_TESTS" not in os.environ, reason="two processes; LLMCONSOLE_RANK_TESTS=1 runs it")
-def test_two_ranks_share_the_problems_and_agree(rl_base):
-    env = {**os.environ, "NANOCHAT_BASE_DIR": str(rl_base), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "engine",
-               "chat_rl", *FLAGS, "--num-iterations=3"]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=100, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    folder = rl_base / "chatrl_checkpoints" / "d2"
-    assert checkpoint.newest_valid(folder) == 3
-    assert {p.name for p in folder.glob("optim_000003*")} == {"optim_000003_rank0.pt", "optim_000003_rank1.pt"}
-    chat_rl.run(ChatRl(task="sums.jsonl", device_type="cpu", dtype="float32", device_batch_size=4, num_samples=8,
-                       examples_per_step=2, max_new_tokens=8, num_iterations=4, eval_examples=2, resume=True),
-                StageContext(rl_base, EventWriter(None), "chat_rl"))  # another number of ranks goes on
-    assert checkpoint.newest_valid(folder) == 4
-
-
 @pytest.mark.parametrize(("more", "words"), [
     ({"num_samples": 10, "device_batch_size": 4}, "multiple"), ({"task": "MMLU"}, "rewards are known for")])
 def test_settings_that_do_not_fit_are_refused(rl_base, more, words):

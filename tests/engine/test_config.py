@@ -35,6 +35,7 @@ def filled(draw: st.DrawFn) -> Any:
     config_type = draw(st.sampled_from([spec.config for spec in STAGES.values()]))
     known = options(config_type)
     names = draw(st.sets(st.sampled_from(sorted(known)))) if known else set()
+    names |= {name for name, option in known.items() if option.required}
     return config_type(**{name: draw(values_of(known[name])) for name in names})
 
 

@@ -93,7 +93,55 @@ def test_overrides_change_one_stage_and_are_checked() -> None:
     assert args["mid_train"] == {step.stage: step.args for step in tiny.stages}["mid_train"]
 
 
+OPTIONAL = """
+[[stage]]
+stage = "chat_sft"
+[[stage]]
+stage = "chat_eval"
+[[stage]]
+stage = "chat_rl"
+enabled = false
+[[stage]]
+stage = "chat_eval"
+source = "rl"
+enabled = "chat_rl"
+[[stage]]
+stage = "backup"
+enabled = false
+"""
+
+
+@pytest.mark.parametrize(("overrides", "names"), [
+    ([], ["chat_sft", "chat_eval"]),
+    (["chat_rl.enabled=true"], ["chat_sft", "chat_eval", "chat_rl", "chat_eval"]),
+    (["chat_rl.num_epochs=2"], ["chat_sft", "chat_eval", "chat_rl", "chat_eval"]),
+    (["chat_eval.max_problems=5"], ["chat_sft", "chat_eval"]),
+    (["backup.to=hub:me/mine"], ["chat_sft", "chat_eval", "backup"]),
+    (["chat_eval.enabled=false"], ["chat_sft"]),
+    (["backup.to=/x", "backup.enabled=false"], ["chat_sft", "chat_eval"]),
+])
+def test_stages_that_are_off_until_somebody_wants_them(overrides: list[str], names: list[str]) -> None:
+    found = recipe.with_overrides(recipe.parse(OPTIONAL, Path("optional.toml")), overrides)
+    body = recipe.to_run_json(found, "r")
+    assert [step["stage"] for step in body["stages"]] == names
+    for step in planned(body):
+        stage_argv(step)
+
+
+def test_a_backup_to_nowhere_is_refused_before_anything_starts() -> None:
+    found = recipe.with_overrides(recipe.parse(OPTIONAL, Path("optional.toml")), ["backup.enabled=true"])
+    with pytest.raises(ConfigError, match="--to is needed: hub:OWNER/NAME"):
+        [stage_argv(step) for step in planned(recipe.to_run_json(found, "r"))]
+
+
+@pytest.mark.parametrize("value", ["1", '"chat_lr"', "[1]", '"true"'])
+def test_what_enables_a_stage_is_checked(value: str, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"x.toml:3: enabled = .*true, false, or the stage"):
+        recipe.parse(f'[[stage]]\nstage = "report"\nenabled = {value}\n', Path("x.toml"))
+
+
 @pytest.mark.parametrize(("text", "words"), [
+    ("report.enabled=maybe", "report: enabled=maybe: expected true or false"),
     ("base_train.detph=6", "base_train: .*did you mean depth"), ("basetrain.depth=6", "did you mean base_train"),
     ("chat_rl.depth=6", "no stage"), ("depth=6", "stage.key=value"), ("base_train.depth", "stage.key=value"),
 ])

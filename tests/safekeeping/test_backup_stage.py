@@ -51,7 +51,7 @@ def test_what_is_not_proven_ends_the_run_or_shouts(tmp_path: Path, fake_hub: Fak
 
 
 def test_it_says_what_is_missing(tmp_path: Path, kept_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "no place to copy to" in stage(kept_base, tmp_path / "r").stderr
+    assert "--to is needed: hub:OWNER/NAME" in stage(kept_base, tmp_path / "r").stderr
     for name in ("HF_TOKEN", "HUGGINGFACE_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_HOME", str(tmp_path))
