@@ -33,7 +33,7 @@ class Taste:
 
     def words(self) -> str:
         """For a title: temp 0.8 · top-k 50 · seed 7."""
-        said = [f"temp {self.temperature:g}", f"top-k {self.top_k}"]
+        said = [f"temp {self.temperature:g}", f"top-k {self.top_k or 'off'}"]
         said += [f"top-p {self.top_p:g}"] if self.top_p < 1 else []
         said += [f"seed {self.seed}"] if self.seed is not None else []
         return " · ".join(said)
@@ -48,10 +48,10 @@ class Command:
 # name -> (what may follow, what it does)
 COMMANDS: dict[str, tuple[str, str]] = {
     "model": ("[NAME]", "talk to another model; without a name: choose"),
-    "compare": ("[NAME]", "a second model answers beside this one; /compare off ends it"),
+    "compare": ("[NAME]", "a second model answers, too; /compare off ends that"),
     "system": ("[TEXT]", "put this before the first message; without a text: nothing"),
     "temp": ("V", "0 takes the likeliest token, up to 5"),
-    "topk": ("N", "sample among this many likeliest tokens"),
+    "topk": ("N", "sample among this many likeliest tokens; 0: among all"),
     "topp": ("V", "sample among the likeliest tokens that make up this share"),
     "seed": ("[N]", "the same seed gives the same answer; without a number: any"),
     "max": ("N", "longest answer in tokens"),
@@ -60,7 +60,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "save": ("[TITLE]", "keep this chat; what follows is kept as well"),
     "open": ("", "go back to a kept chat"),
     "forget": ("", "delete the kept copy of this chat"),
-    "export": ("[FILE]", "write the chat as a line of JSON that custom-data training reads"),
+    "export": ("[FILE]", "write the chat as JSONL that custom-data training reads"),
     "tokens": ("[TEXT]", "how many tokens a text takes; without a text: this chat"),
     "help": ("", "this list"),
 }
@@ -75,7 +75,8 @@ def parse(line: str) -> Command | None:
     name, _, argument = line[1:].partition(" ")
     key = _ALIASES.get(name.lower(), name.lower())
     if key not in COMMANDS:
-        raise CommandProblem(f"there is no /{name}{nearest(key, list(COMMANDS))}")
+        near = nearest(key, list(COMMANDS))
+        raise CommandProblem(f"there is no /{name}" + (near if "did you mean" in near else "; /help lists them"))
     return Command(key, argument.strip())
 
 
@@ -95,11 +96,11 @@ def tuned(taste: Taste, command: Command) -> tuple[Taste, str] | None:
     if not field:
         return None
     value: Any = _number(f"/{command.name}", text, low, high, whole, getattr(taste, field))
-    return replace(taste, **{field: value}), f"{field.replace('_', '-')}: {value:g}"
+    return replace(taste, **{field: value}), f"{field.replace('_', '-')}: {value}"
 
 
 _NUMBERS: dict[str, tuple[str, float, float, bool]] = {
-    "temp": ("temperature", 0, 5, False), "topk": ("top_k", 1, 1_000_000, True), "topp": ("top_p", 0, 1, False),
+    "temp": ("temperature", 0, 5, False), "topk": ("top_k", 0, 1_000_000, True), "topp": ("top_p", 0, 1, False),
     "seed": ("seed", 0, 2**63 - 1, True), "max": ("max_tokens", 1, 1_000_000, True),
 }
 
@@ -110,7 +111,7 @@ def _number(name: str, text: str, low: float, high: float, whole: bool, now: obj
     except ValueError:
         value = float("nan")
     if not low <= value <= high:
-        bounds = f"from {low:g} to {high:g}" if high < 1e9 else f"of at least {low:g}"
+        bounds = f"from {low:g} to {high:,.0f}" if high < 1e9 else f"of at least {low:g}"
         raise CommandProblem(f"{name} takes a {'whole ' if whole else ''}number {bounds}; it is {now}")
     return value
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -26,11 +27,11 @@ _FINISH = {"length": ", cut at the longest allowed", "cancelled": ", stopped", "
 @click.argument("prompt", nargs=-1)
 @model_options
 @click.option("--prompt", "-p", "given", help="The prompt, as nanochat's chat takes it.")
-@click.option("--temperature", "-t", type=float, help="0 takes the likeliest token.")
-@click.option("--top-k", "-k", type=int, help="Sample among this many likeliest tokens.")
-@click.option("--top-p", type=float, help="Sample among the likeliest tokens that make up this share.")
-@click.option("--seed", type=int, help="The same seed gives the same answer.")
-@click.option("--max-tokens", type=int, help="Longest answer in tokens.")
+@click.option("--temperature", "-t", type=click.FloatRange(0, 5), help="0 takes the likeliest token.")
+@click.option("--top-k", "-k", type=click.IntRange(0), help="Sample among this many likeliest tokens; 0: among all.")
+@click.option("--top-p", type=click.FloatRange(0, 1), help="Sample among the likeliest tokens that make up this share.")
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="The same seed gives the same answer.")
+@click.option("--max-tokens", type=click.IntRange(1), help="Longest answer in tokens.")
 @click.option("--system", help="Put before the first message.")
 @click.option("--device", "--device-type", default="auto", show_default=True, type=click.Choice(DEVICES))
 @click.option("--dtype", "-d", default="auto", show_default=True, type=click.Choice(STORED), help="Precision.")
@@ -127,6 +128,8 @@ def _stream(event: Mapping[str, Any]) -> None:
 
 def _once(talk: Talk, text: str, ref: str, as_json: bool) -> int:
     turn = talk.ask(text, (lambda event: None) if as_json else _stream)
+    if turn.trouble and turn.trouble.code == "bad_request":
+        raise UsageProblem(turn.trouble.text, "llmconsole chat --help")
     if turn.trouble:
         raise ConsoleError(turn.trouble.text, turn.trouble.next)
     if as_json:
@@ -149,6 +152,8 @@ def figures(turn: Turn) -> str:
 
 def _converse(talk: Talk) -> int:
     """Turns until the end of input. What goes wrong with one turn is said, and the conversation goes on."""
+    with suppress(ImportError):
+        import readline  # noqa: F401 - gives `input` arrow keys and what was said before
     note("ctrl-c stops an answer, clear forgets, ctrl-d leaves")
     while True:
         try:

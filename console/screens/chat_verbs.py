@@ -20,6 +20,7 @@ from console.screens.chat_models import choices
 from console.screens.picker import Choice, Picker
 from console.text import clean_line
 from console.widgets.numbers import ago
+from console.widgets.prompt import Prompt
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from engine.fit import Place
 
 _MACHINE = "machine:"  # no ref of a model begins so: they hold no colon
+_TITLE = 20  # cells of the prompt's frame that are not for what is told there
 _NO_MODEL = "no model here yet; press 1 and enter to train one"
 
 
@@ -103,10 +105,13 @@ class ChatVerbs(ConsoleScreen):
             raise CommandProblem(str(error)) from None
 
     def tell(self, text: str) -> None:
-        """Say something among the turns; while an answer is being written, beside them."""
+        """Say something: lines among the turns, a few words where the eyes are, a sentence beside the turns."""
+        prompt = self.query_one(Prompt)
         if self.session.conversation.writing is None and "\n" in text:
             self.session.conversation.note(text)
             self.changed()
+        elif len(text) < prompt.size.width - _TITLE:
+            prompt.say(clean_line(text, 200))
         else:
             self.notify(clean_line(text, 600), markup=False)
 

@@ -27,7 +27,7 @@ def stat_lines(conversation: Conversation, model: Mapping[str, Any], width: int)
         pair("  speed", f"{short(_number(stats, 'tok_per_s'))} tok/s" if "tok_per_s" in stats else "–", width),
         pair("  p95 gap", _of(stats, "p95_ms", "{:.1f} ms"), width),
         pair("  in / out", in_out, width),
-        pair("  took", span(_number(stats, "seconds")), width),
+        pair("  took", _took(_number(stats, "seconds")), width),
         *_gaps(stats, width),
         _head("context"), *_context(stats, model, width),
         _head("model"), *_model(model, width),
@@ -59,6 +59,10 @@ def spark(values: Sequence[float], width: int) -> str:
     shown = [max(values[i : i + step]) for i in range(0, len(values), step)]
     top = max(shown, default=0.0) or 1.0
     return "".join("▁▂▃▄▅▆▇█"[min(int(value / top * 8), 7)] for value in shown)
+
+
+def _took(seconds: float | None) -> str:
+    return f"{1000 * seconds:.0f} ms" if seconds is not None and seconds < 1 else span(seconds)
 
 
 def _context(stats: Mapping[str, Any], model: Mapping[str, Any], width: int) -> list[Content]:

@@ -45,6 +45,10 @@ class Prompt(Titled, TextArea):
         """What the words so far could become; without one, how to send them."""
         self.set_title("command" if hint else "message", hint or "enter sends · ctrl+j new line")
 
+    def say(self, words: str) -> None:
+        """Say what a command did, until something is typed."""
+        self.set_title(words, "")
+
     # These bindings have priority, so they arrive before letters that were typed or pasted faster than they are drawn:
     # each takes its place behind them.
 

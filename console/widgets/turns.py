@@ -12,7 +12,7 @@ from console.chat.conversation import Turn
 from console.widgets.marked import marked
 from console.widgets.numbers import short
 
-_FINISH = {"length": "reached the longest answer", "cancelled": "stopped", "context": "the context is full"}
+_FINISH = {"length": "cut at /max", "cancelled": "stopped", "context": "context full"}
 
 
 class TurnView(Static):
@@ -79,6 +79,8 @@ def _head(turn: Turn) -> str:
         words.append(f"{stats['completion_tokens']} tok")
     if turn.finish in _FINISH:
         words.append(_FINISH[turn.finish])
+    if stats.get("dropped_turns"):
+        words.append(f"without the {stats['dropped_turns']} oldest turns")
     return f"  {' · '.join(words)}" if words else ""
 
 

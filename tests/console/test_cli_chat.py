@@ -143,3 +143,13 @@ def test_a_conversation_remembers(capsys: pytest.CaptureFixture[str], monkeypatc
 def test_the_screen_needs_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     assert call([]) == Exit.USAGE
     assert "needs a terminal" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flags", [["-t", "-1"], ["-t", "inf"], ["-t", "x"], ["-k", "-5"], ["--top-p", "3"],
+                                   ["--seed", "-4"], ["--seed", str(2**63)], ["--max-tokens", "0"], ["-d", "int9"],
+                                   ["-i", "sftt"], ["-s", "one"], ["-p", "twice"]])
+def test_flags_that_cannot_be_are_refused_before_a_model_is_read(flags: list[str], tmp_path: Path,
+                                                                 asked: Callable[[], list[dict[str, Any]]],
+                                                                 capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(["chat", "hi", *flags]) == Exit.USAGE
+    assert "Traceback" not in capsys.readouterr().err and not (tmp_path / "requests").exists()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from textual import events
 
-from console.chat.commands import hint
+from console.chat.commands import CommandProblem, Taste, hint, parse, tuned
 from console.chat.conversation import Conversation
 from console.chat.session import ChatSession
 from console.chat.store import ChatStore, export_line
@@ -44,7 +44,8 @@ async def test_figures_and_gaps_are_live_while_it_writes(drive: Any, trained: An
         await driver.sees("is ready to talk")
         await driver.write("slowly overflow")
         await driver.press("enter")
-        for text in ("20.0 tok/s", "84 ms", "50.0 ms", "1,204 /", "██", "2 oldest turns left out"):
+        for text in ("20.0 tok/s", "84 ms", "50.0 ms", "1,204 /", "██", "2 oldest turns left out",
+                     "without the 2 oldest turns"):
             await driver.sees(text)
         turn = driver.app.screen.session.conversation.writing
         assert turn is not None and turn.figures["completion_tokens"] == len(turn.times) > 1
@@ -370,7 +371,19 @@ async def test_a_slash_shows_what_can_follow(drive: Any, trained: Any) -> None:
         await driver.write("eed 3")
         await driver.sees("/seed [N] · the same seed")
         await driver.press("enter")
+        await driver.sees("─ seed: 3 ─")
+        await driver.write("x")
         await driver.sees("enter sends")
+
+
+def test_commands_say_what_would_do() -> None:
+    taste = Taste.of(ChatSettings())
+    for line, said in (("/topk x", "whole number from 0 to 1,000,000"), ("/temp 9", "from 0 to 5; it is"),
+                       ("/temp nan", "from 0 to 5"), ("/sead 3", "did you mean seed"), ("/zzz", "/help lists them")):
+        with pytest.raises(CommandProblem, match=said):
+            tuned(taste, parse(line))
+    changed, told = tuned(taste, parse("/topk 0"))
+    assert changed.top_k == 0 and told == "top-k: 0" and "top-k off" in changed.words()
 
 
 def test_hints() -> None:
