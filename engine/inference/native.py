@@ -44,6 +44,7 @@ class NotNative(ValueError):
 class _Where:
     """Addresses of keys and values in a cache, bytes from row to row, elements from layer to layer and head to head."""
 
+    of: Tensor  # the cache's keys: it may get others
     k: int
     v: int
     row: int
@@ -177,11 +178,11 @@ class NativeStepper:
     def _where(self, cache: KVCache) -> _Where:
         """Addresses in a cache; asking a tensor for them takes longer than a small model's layer."""
         where = self._places.get(cache)
-        if where is None:
+        if where is None or where.of is not cache.k:
             if cache.k.dtype != self.model.dtype:
                 raise ValueError(f"the cache holds {cache.k.dtype}, the model {self.model.dtype}")
             layers, rows, heads, _, _ = cache.k.stride()
-            where = _Where(cache.k.data_ptr(), cache.v.data_ptr(), rows * cache.k.element_size(), layers, heads)
+            where = _Where(cache.k, cache.k.data_ptr(), cache.v.data_ptr(), rows * cache.k.element_size(), layers, heads)
             self._places[cache] = where
         return where
 

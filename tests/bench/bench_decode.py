@@ -8,7 +8,8 @@ within a round, and their median over the rounds is printed. The eager engine do
 operations one by one, a key/value cache that grows by concatenation, logits for every position of a prompt.
 
 Before anything is timed, the contenders' greedy tokens are compared. --load writes a checkpoint and compares the time
-to load it with the time to read its file. GGUF peers are not measured: they need a compiler and a build of their own.
+to load it with the time to read its file. llama.cpp is measured beside ours, on as many bytes, where
+LLMCONSOLE_LLAMA_PYTHON names a Python that has llama-cpp-python and gguf.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ import time
 from pathlib import Path
 
 import torch
+from llama_peer import PYTHON as LLAMA
+from llama_peer import Peer
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
@@ -52,7 +55,7 @@ class GrowingCache:
         self.v[layer] = v if old_v is None else torch.cat((old_v, v), dim=2)
         return self.k[layer], self.v[layer]
 
-    mask = KVCache.mask
+    mask, places = KVCache.mask, KVCache.places
 
     def advance(self, t: int) -> None:
         self.pos += t
@@ -169,6 +172,32 @@ def measure_decode(depth: int, options: argparse.Namespace) -> None:
               f"{statistics.median(s / e for (s, _), e in zip(rows, base, strict=True)):6.2f} x eager float32  "
               f"{statistics.median(s / e for (s, _), e in zip(rows, peer, strict=True)):6.2f} x eager of its precision")
     measure_first_token(native, eager, options)
+    if LLAMA:
+        measure_llama(models, native, options)
+
+
+def measure_llama(models: dict[str, GPT], native: dict[str, Native], options: argparse.Namespace) -> None:
+    """Precision by precision, in turn: a model of as many bytes in llama.cpp."""
+    prompt = [(7 * i) % VOCAB for i in range(options.prompt)]
+    for kind, own in native.items():
+        c = models[kind].config
+        peer = Peer(kind=kind, depth=c.n_layer, width=c.n_embd, heads=c.n_head, vocab=VOCAB, context=CONTEXT,
+                    threads=options.threads)
+        size, rows = own.stepper.core.bytes_per_step, []
+        for _ in range(options.rounds):
+            theirs = peer.measure(WARM_PROMPT, options.seconds)
+            speed = tokens_per_second(own, options.seconds)
+            begin = time.perf_counter()
+            own.start(prompt)
+            passed = time.perf_counter() - begin
+            rows.append((speed, theirs["speed"], passed, peer.measure(options.prompt, 0)["first"]))
+        peer.close()
+        ratio = statistics.median(r[0] / r[1] for r in rows)
+        own_speed, speed, own_first, first = (statistics.median(r[i] for r in rows) for i in range(4))
+        print(f"  llama.cpp {kind}, {peer.bytes / size:.3f} x our bytes: native {own_speed:.1f} tok/s, llama.cpp "
+              f"{speed:.1f}: {ratio:.2f} x, {ratio * size / peer.bytes:.2f} x at equal bytes; first token after "
+              f"{options.prompt}: {1000 * own_first:.0f} ms, {1000 * first:.0f} ms: "
+              f"{statistics.median(r[2] / r[3] for r in rows):.2f} x")
 
 
 def measure_first_token(native: dict[str, Native], eager: dict[str, Eager], options: argparse.Namespace) -> None:
