@@ -70,7 +70,7 @@ class _MeanCrossEntropy(torch.autograd.Function):
             slopes = dlogits[: len(rows)]
             total += piece(rows, columns, t, softcap, counted, slopes)
             torch.mm(slopes, columns, out=dx[start : start + len(rows)])
-            dw[:vocab_size] += torch.mm(slopes.T, rows, out=dw_part)
+            row_kernels.add_to(dw[:vocab_size], torch.mm(slopes.T, rows, out=dw_part))
         ctx.save_for_backward(dx, dw)
         return total / counted
 

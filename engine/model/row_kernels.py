@@ -8,6 +8,7 @@ compiled, or where nothing is trained, this module is not asked.
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 from rustbpe import RowKernels
 
 _PRECISIONS = (torch.float32, torch.bfloat16)
+_PIECE_BYTES, _LEAST_ROWS = 6 << 20, 256  # of the MLP's hidden layer; fewer rows make poor products
 
 
 def serves(x: Tensor) -> bool:
@@ -84,26 +86,46 @@ class RotateNorm(torch.autograd.Function):
 
 
 class Relu2MLP(torch.autograd.Function):
-    """max(x Uᵀ, 0)² Dᵀ for x (..., C), U (F, C), D (C, F) in one precision. Of the hidden layer only x Uᵀ is kept."""
+    """max(x Uᵀ, 0)² Dᵀ for x (..., C), U (F, C), D (C, F) in one precision. Of the hidden layer only x Uᵀ is kept; the
+    rest lives for a few rows at a time, so that it need not leave the last cache."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, up: Tensor, down: Tensor) -> Tensor:
         rows = x.reshape(-1, x.shape[-1])
-        hidden = rows @ up.T
+        hidden, y = rows.new_empty(len(rows), len(up)), torch.empty_like(rows)
+        for some, pre, out in _in_pieces(hidden, rows, hidden, y):
+            torch.mm(_relu2(torch.mm(some, up.T, out=pre)), down.T, out=out)
         ctx.save_for_backward(rows, hidden, up, down)
-        return (_relu2(hidden) @ down.T).view(x.shape)
+        return y.view(x.shape)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         rows, hidden, up, down = ctx.saved_tensors
-        dy_rows = dy.reshape(rows.shape)
-        d_down = dy_rows.T @ _relu2(hidden)
-        d_hidden = dy_rows @ down
-        kernels(hidden).relu2_gradient(hidden.data_ptr(), d_hidden.data_ptr(), hidden.numel())
-        return (d_hidden @ up).view(dy.shape), d_hidden.T @ rows, d_down
+        dx, d_up, d_down = torch.empty_like(rows), torch.zeros(up.shape), torch.zeros(down.shape)
+        for some, pre, d_out, out in _in_pieces(hidden, rows, hidden, dy.reshape(rows.shape), dx):
+            add_to(d_down, d_out.T @ _relu2(pre))
+            slopes = d_out @ down
+            kernels(pre).relu2_gradient(pre.data_ptr(), slopes.data_ptr(), pre.numel())
+            torch.mm(slopes, up, out=out)
+            add_to(d_up, slopes.T @ some)
+        return dx.view(dy.shape), d_up.to(up.dtype), d_down.to(down.dtype)
+
+
+def _in_pieces(hidden: Tensor, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """A few rows of each tensor at a time, as many as are _PIECE_BYTES of the hidden layer."""
+    size = max(_LEAST_ROWS, _PIECE_BYTES // (hidden.shape[1] * hidden.element_size()))
+    return zip(*(t.split(size) for t in tensors), strict=True)
 
 
 def _relu2(x: Tensor) -> Tensor:
     y = torch.empty_like(x)
     kernels(x).relu2(x.data_ptr(), y.data_ptr(), x.numel())
     return y
+
+
+def add_to(total: Tensor, part: Tensor) -> None:
+    """total += part, of one shape, without a copy of `part` in float32."""
+    if know(part) and total.dtype == torch.float32 and total.is_contiguous() and part.is_contiguous():
+        kernels(part).add(total.data_ptr(), part.data_ptr(), part.numel())
+    else:
+        total += part

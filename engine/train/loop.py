@@ -173,9 +173,13 @@ class Trainer:
         clip = self.schedule.grad_clip or math.inf
         if clip == math.inf and (not self.world.alone or self.device.device.type == "cuda"):
             return None  # on a GPU it would cost 2 % of the step
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
         if not self.world.alone:
-            self.world.average([p.grad for p in self.model.parameters() if p.grad is not None])
-        return torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip).item()
+            self.world.average(gradients)
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if clip < math.inf:
+            torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), clip, norm)
+        return norm.item()
 
     def _refuse_nan(self, loss: float) -> None:
         """A loss that is not a number never recovers: keep the weights out of it, say so and stop."""

@@ -2,12 +2,13 @@
 //!
 //! Whoever calls has the addresses from contiguous tensors of the sizes given, and holds these during the call.
 
+use ::row_kernels::add::Add;
 use ::row_kernels::loss::SoftcappedLoss;
 use ::row_kernels::norm::{Norm, NormGradient};
-use ::row_kernels::relu::{Relu2, Relu2Gradient, STRETCH};
+use ::row_kernels::relu::{Relu2, Relu2Gradient};
 use ::row_kernels::rotary::{Heads, MOST_DIM, RotateNorm, RotateNormGradient};
 use ::row_kernels::softmax::{Sight, Softmax, SoftmaxGradient};
-use ::row_kernels::spread::grain;
+use ::row_kernels::spread::{STRETCH, grain};
 use ::row_kernels::{Bf16, Rows, spread};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -172,6 +173,14 @@ impl RowKernels {
         in_precision!(self.bf16, N => {
             let work = SoftmaxGradient::<N> { weights: at::<N>(weights), slopes: at(slopes), sight, scale };
             run(py, work, heads * queries, keys, self.threads);
+        });
+    }
+
+    /// float32 `sum` += `part`, both of `count` elements.
+    fn add(&self, py: Python<'_>, sum: usize, part: usize, count: usize) {
+        in_precision!(self.bf16, N => {
+            let work = Add::<N> { sum: at(sum), part: at(part), count };
+            run(py, work, count.div_ceil(STRETCH), STRETCH, self.threads);
         });
     }
 

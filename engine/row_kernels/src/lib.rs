@@ -5,11 +5,12 @@
 //!
 //! - `numbers` are the two precisions that tensors come in, and the functions that are computed in float32 for both;
 //! - `spread` shares rows out to threads and chooses the instruction set;
-//! - `norm`, `rotary`, `relu`, `softmax` and `loss` are the functions, each with its gradient.
+//! - `norm`, `rotary`, `relu`, `softmax` and `loss` are the functions, each with its gradient; `add` adds gradients up.
 //!
 //! A row's result depends on that row alone: neither the number of threads nor the instruction set changes a bit.
 //! The crate knows nothing of Python, tensor libraries and models. No input makes it panic.
 
+pub mod add;
 pub mod loss;
 pub mod norm;
 pub mod numbers;

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::numbers::{LANES, Number, exp, exp_minus_1};
+use crate::numbers::{LANES, Number, exp, exp_minus_1, folded};
 use crate::spread::Rows;
 
 /// `logits` (rows, vocab), before the softcap, become the gradient of Σ share · loss by them. `losses` (rows) are in
@@ -60,12 +60,12 @@ impl<N: Number> SoftcappedLoss<N> {
                 slopes[lane] = slope;
             }
         }
-        for (lane, (z, to)) in rest.iter().zip(slope_rest).enumerate() {
+        let mut sum = folded(lanes);
+        for (z, to) in rest.iter().zip(slope_rest) {
             let (e, slope) = capped(z.get() * inverse, cap);
-            lanes[lane] += e;
+            sum += e;
             *to = slope;
         }
-        let sum: f32 = lanes.iter().sum();
         let factor = self.share / sum;
         for (z, slope) in logits.iter_mut().zip(slopes.iter()) {
             *z = N::of(slope * factor);

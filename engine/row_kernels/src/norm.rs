@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::numbers::{Number, sum};
+use crate::numbers::{Number, dot};
 use crate::spread::Rows;
 
 /// `y` (rows, width) is `x` over its root mean square, `scale` (rows) one over that.
@@ -37,7 +37,7 @@ impl<N: Number> Rows for Norm<N> {
                 let x = std::slice::from_raw_parts(self.x.add(row * self.width), self.width);
                 (x, std::slice::from_raw_parts_mut(self.y.add(row * self.width), self.width))
             };
-            let mean = sum(x.len(), |i| x[i].get() * x[i].get()) / self.width as f32;
+            let mean = dot(x, x) / self.width as f32;
             let scale = 1.0 / (mean + f32::EPSILON).sqrt();
             for (to, from) in y.iter_mut().zip(x) {
                 *to = N::of(from.get() * scale);
@@ -62,7 +62,7 @@ impl<N: Number> Rows for NormGradient<N> {
                     *self.scale.add(row),
                 )
             };
-            let along = sum(y.len().min(dy.len()), |i| y[i].get() * dy[i].get()) / self.width as f32;
+            let along = dot(y, dy) / self.width as f32;
             for ((to, y), dy) in dx.iter_mut().zip(y).zip(dy) {
                 *to = N::of((dy.get() - y.get() * along) * scale);
             }

@@ -41,20 +41,41 @@ impl Number for Bf16 {
     }
 }
 
-/// The sum of `term(i)` for i below `len`: lane by lane, then the lanes in their order, so always in the same one.
+/// Σ a·b over two rows of one length: lane by lane, so always in the same order.
 #[inline(always)]
-pub fn sum(len: usize, term: impl Fn(usize) -> f32) -> f32 {
+pub fn dot<N: Number>(a: &[N], b: &[N]) -> f32 {
     let mut lanes = [0.0_f32; LANES];
-    let whole = len - len % LANES;
-    for start in (0..whole).step_by(LANES) {
+    let ((a_blocks, a_rest), (b_blocks, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    for (a, b) in a_blocks.iter().zip(b_blocks) {
         for lane in 0..LANES {
-            lanes[lane] += term(start + lane);
+            lanes[lane] += a[lane].get() * b[lane].get();
         }
     }
-    for i in whole..len {
-        lanes[i - whole] += term(i);
+    a_rest.iter().zip(b_rest).fold(folded(lanes), |sum, (a, b)| sum + a.get() * b.get())
+}
+
+/// Σ a, in the same order.
+#[inline(always)]
+pub fn total(a: &[f32]) -> f32 {
+    let mut lanes = [0.0_f32; LANES];
+    let (blocks, rest) = a.as_chunks::<LANES>();
+    for block in blocks {
+        for lane in 0..LANES {
+            lanes[lane] += block[lane];
+        }
     }
-    lanes.iter().sum()
+    rest.iter().fold(folded(lanes), |sum, value| sum + value)
+}
+
+/// The sum of all lanes. Kept apart: a compiler that sees how lanes end up tears vectors to pieces on the way there.
+#[inline(never)]
+pub fn folded(mut lanes: [f32; LANES]) -> f32 {
+    for half in [LANES / 2, LANES / 4, LANES / 8, LANES / 16] {
+        for lane in 0..half {
+            lanes[lane] += lanes[lane + half];
+        }
+    }
+    lanes[0]
 }
 
 /// The largest of `values`, NaN apart.

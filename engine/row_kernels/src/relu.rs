@@ -3,9 +3,9 @@
 use std::ops::Range;
 
 use crate::numbers::Number;
-use crate::spread::Rows;
+use crate::spread::{Rows, stretch};
 
-/// `y` = max(x, 0)². A row is STRETCH elements, the last maybe fewer.
+/// `y` = max(x, 0)². A row is [`STRETCH`](crate::spread::STRETCH) elements, the last maybe fewer.
 pub struct Relu2<N> {
     pub x: *const N,
     pub y: *mut N,
@@ -24,16 +24,6 @@ unsafe impl<N> Send for Relu2<N> {}
 unsafe impl<N> Sync for Relu2<N> {}
 unsafe impl<N> Send for Relu2Gradient<N> {}
 unsafe impl<N> Sync for Relu2Gradient<N> {}
-
-/// Elements of one row.
-pub const STRETCH: usize = 1024;
-
-/// Where the elements of some rows start, and how many they are.
-#[inline(always)]
-fn stretch(rows: Range<usize>, count: usize) -> (usize, usize) {
-    let start = (rows.start * STRETCH).min(count);
-    (start, (rows.end * STRETCH).min(count) - start)
-}
 
 impl<N: Number> Rows for Relu2<N> {
     #[inline(always)]

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::numbers::{Number, sum};
+use crate::numbers::{Number, dot};
 use crate::spread::Rows;
 
 /// A row is one head of one token: those of `there` lie as (batch, position, head), those of `here` as (batch, head,
@@ -81,14 +81,14 @@ impl<N: Number> Rows for RotateNorm<N> {
                 let x = std::slice::from_raw_parts(self.x.add(row * dim), dim);
                 (x, std::slice::from_raw_parts_mut(self.y.add(place * dim), dim), self.heads.turn(position))
             };
-            let (first, second) = x.split_at(half);
+            let ((first, second), (cos, sin)) = (x.split_at(half), (&cos[..half], &sin[..half]));
             let (to_first, to_second) = rotated.split_at_mut(half);
             for i in 0..half {
                 let (a, b, c, s) = (first[i].get(), second[i].get(), cos[i].get(), sin[i].get());
                 to_first[i] = a * c + b * s;
                 to_second[i] = b * c - a * s;
             }
-            let mean = sum(dim, |i| rotated[i] * rotated[i]) / dim as f32;
+            let mean = dot(rotated, rotated) / dim as f32;
             let scale = self.amount / (mean + f32::EPSILON).sqrt();
             for (to, from) in y.iter_mut().zip(rotated.iter()) {
                 *to = N::of(from * scale);
@@ -115,7 +115,7 @@ impl<N: Number> Rows for RotateNormGradient<N> {
                     self.heads.turn(position),
                 )
             };
-            let along = sum(dim, |i| y[i].get() * dy[i].get()) / (dim as f32 * self.amount * self.amount);
+            let along = dot(y, dy) / (dim as f32 * self.amount * self.amount);
             let (y_first, y_second) = y.split_at(half);
             let (dy_first, dy_second) = dy.split_at(half);
             let (to_first, to_second) = dx.split_at_mut(half);

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::numbers::{Number, exp, largest, sum};
+use crate::numbers::{Number, dot, exp, largest, total};
 use crate::spread::Rows;
 
 /// Which keys the queries of a block see. A row is one query of one head; a head has `queries` of them in the block,
@@ -61,7 +61,7 @@ impl<N: Number> Rows for Softmax<N> {
             for (to, score) in powers.iter_mut().zip(scores.iter()) {
                 *to = exp((score.get() - most) * self.scale);
             }
-            let inverse = 1.0 / sum(powers.len(), |i| powers[i]);
+            let inverse = 1.0 / total(powers);
             for (to, power) in scores.iter_mut().zip(powers.iter()) {
                 *to = N::of(power * inverse);
             }
@@ -84,7 +84,7 @@ impl<N: Number> Rows for SoftmaxGradient<N> {
             };
             let (start, end) = (seen.start, seen.end);
             let (weights, slopes) = (&weights[seen.clone()], &mut all[seen]);
-            let mean = sum(weights.len().min(slopes.len()), |i| weights[i].get() * slopes[i].get());
+            let mean = dot(weights, slopes);
             for (slope, weight) in slopes.iter_mut().zip(weights) {
                 *slope = N::of(weight.get() * (slope.get() - mean) * self.scale);
             }

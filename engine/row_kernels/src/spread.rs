@@ -77,3 +77,13 @@ unsafe fn best<R: Rows>(work: &R, range: Range<usize>) {
 pub fn grain(width: usize) -> usize {
     (1 << 16) / width.max(1) + 1
 }
+
+/// Elements that are one row where the work knows no rows.
+pub const STRETCH: usize = 1024;
+
+/// Where the elements of some such rows start, and how many of the `count` they are.
+#[inline(always)]
+pub(crate) fn stretch(rows: Range<usize>, count: usize) -> (usize, usize) {
+    let start = (rows.start * STRETCH).min(count);
+    (start, (rows.end * STRETCH).min(count) - start)
+}

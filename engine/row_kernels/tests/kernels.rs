@@ -1,6 +1,7 @@
 //! Each kernel the same to the last bit on one thread without special instructions and on several with all of them, and
 //! near the plain formula in float64.
 
+use row_kernels::add::Add;
 use row_kernels::loss::SoftcappedLoss;
 use row_kernels::norm::{Norm, NormGradient};
 use row_kernels::relu::{Relu2, Relu2Gradient};
@@ -76,6 +77,18 @@ fn squared_relu_and_its_gradient() {
     });
     near(&found[..2500], |i| f64::from(x[i].max(0.0)).powi(2));
     near(&found[2500..], |i| f64::from(dy[i]) * 2.0 * f64::from(x[i].max(0.0)));
+}
+
+#[test]
+fn sums_of_parts() {
+    let (sum, part) = (random(2500, 11), random(2500, 12));
+    let half: Vec<Bf16> = part.iter().map(|value| Bf16::of(*value)).collect();
+    let found = both_ways(3, |way| {
+        let mut total = sum.clone();
+        way.run(&Add { sum: total.as_mut_ptr(), part: half.as_ptr(), count: sum.len() });
+        total
+    });
+    near(&found, |i| f64::from(sum[i]) + f64::from(half[i].get()));
 }
 
 #[test]
