@@ -22,7 +22,7 @@ from console.paths import Home
 from console.rental.book import RentalBook
 from console.rental.rental import WORDS, Phase, hold_sentence, sentence
 from console.runlog.queries import Queries, Run
-from console.runstate import RunState, Word
+from console.runstate import RESUMABLE, RunState, Word
 from engine.rundir import RunDir, base_dir, runs_dir, valid_run_id
 from remote import job
 from remote.errors import HostUnreachable
@@ -111,6 +111,8 @@ class Lookout:
         if rental.phase is Phase.GONE and state.word in (Word.LOST, Word.RUNNING, Word.STALE):
             text = f"LOST: the machine is {WORDS[Phase.GONE]}; {rental.reason}"
             return replace(state, word=Word.LOST, text=text, next="its copied checkpoints can be restored")
+        if rental.phase is Phase.GONE and state.word in RESUMABLE:
+            return replace(state, next="its machine was given back: s starts a new run; its copies are on screen 4")
         return state
 
     def _state(self, run_id: str, target: str, path: str, run: Run | None, launched: Attempt | None,

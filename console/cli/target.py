@@ -14,9 +14,10 @@ from console.cli.workspace import fresh_workspace
 from console.errors import NotFound, Refused, UsageProblem
 from console.exit_codes import Exit
 from console.machines.hosts import shell_argv, ssh_host
-from console.machines.targets import LOCAL, POD, Target, Targets, parse_env
+from console.machines.targets import LOCAL, POD, RENTED, Target, Targets, parse_env
 from console.paths import Home, home
 from console.plan import gigabytes
+from console.settings import load
 
 if TYPE_CHECKING:
     from console.rental.rental import Rental
@@ -35,7 +36,8 @@ def target() -> None:
 def target_list(ctx: click.Context, as_json: bool) -> None:
     """Every machine, rented ones with their cost; * marks where runs go by themselves."""
     with fresh_workspace(ctx) as workspace:
-        targets, default = workspace.hosts.targets.all(), workspace.hosts.targets.default or LOCAL
+        targets = workspace.hosts.targets.all()
+        default = workspace.hosts.targets.default or load(workspace.home.config).run.target
         living = {str(r.detail.get("target")): r for r in workspace.operator.rentals.book.unsettled()}
         now = time.time()
         if as_json:
@@ -44,16 +46,20 @@ def target_list(ctx: click.Context, as_json: bool) -> None:
             return
     table(("", "target", "kind", "address", "machine", "state", "USD/h", "spent"),
           [("*" if t.name == default else "", t.name, t.kind, t.address if t.kind != LOCAL else None, t.gpus or None,
-            _state(t), *_cost(living.get(t.name), now)) for t in targets])
+            _state(t, living.get(t.name)), *_cost(living.get(t.name), now)) for t in targets]
+          + [("*" if name == default else "", name, "provider", None, None, "rents a machine for each run", None, None)
+             for name in RENTED])
     for name, rental in living.items():
         if name not in {t.name for t in targets}:
             line(f"   {name}  {rental.phase}: {rental.note}")
-    note("runpod rents one: llmconsole run start RECIPE --target runpod --budget USD --hours H --dry-run")
+    note("what renting would cost: llmconsole run start RECIPE --target runpod --budget USD --hours H --dry-run")
 
 
-def _state(found: Target) -> str:
+def _state(found: Target, rental: Rental | None) -> str:
     if found.kind == LOCAL:
         return "always there"
+    if rental is not None:
+        return str(rental.phase)
     return "prepared" if found.python else "not prepared yet"
 
 

@@ -41,7 +41,7 @@ def shout(rental: Rental, at: float) -> str:
         return f"NOT SAFE TO END, still billing: {rental.run}: {rental.note}"
     if rental.phase is Phase.HELD:
         left = int(rental.hold_left(at))
-        price = f"${rental.usd_per_minute:.2f}/min for {left // 60}:{left % 60:02d} more"
+        price = f"{left // 60}:{left % 60:02d} more at ${rental.usd_per_minute:.2f}/min"
         safe = rental.proof or "copying its checkpoints"
-        return f"{rental.run} FAILED, its machine bills {price}: {safe} · M: resume, shell, give back"
+        return f"FAILED; its machine is held {price} · M: resume, shell, give back · {rental.run}: {safe}"
     return ""

@@ -150,7 +150,6 @@ class Rentals:
     def set_limit(self, rental_id: str, usd: float | None, hours: float | None, *, dry_run: bool = False) -> Rental:
         """Change what a living rental may cost. The pod's own timer is moved too, as soon as the pod can be reached;
         until then the rental's `timer_pending` says so."""
-        self._operator.require_writer()
         rental = self.book.get(rental_id)
         if rental.settled:
             raise Conflict(f"the machine of {rental.run} is {rental.phase}; there is nothing to limit any more")
@@ -164,6 +163,7 @@ class Rentals:
                                    "deadline": _new_deadline(rental, usd, hours, at) if rental.name else 0.0}
         if dry_run:
             return replace(rental, **changes)
+        self._operator.require_writer()
         renter = self._renter() if rental.address else None
         after = self.book.change(rental_id, at, **changes, note=f"the limit is ${usd:.2f} and {hours:g} h now")
         self._minder.wake.set()

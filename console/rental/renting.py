@@ -39,6 +39,11 @@ class Renting(Choosing):
 
     # renting
 
+    def action_rent(self) -> None:
+        """Rent for the recipe of the settings, wherever runs go otherwise."""
+        self.recipe_to_start = self.settings.run.recipe
+        self.start_by_renting()
+
     def start_by_renting(self) -> None:
         """The sheet with offers; nothing is rented before its button."""
         from console.screens.rent_sheet import RentSheet, Wish
@@ -48,7 +53,7 @@ class Renting(Choosing):
 
     def quote_for(self, wish: Wish) -> None:
         """Make a quote in the background; the sheet in front gets it."""
-        recipe = self.settings.run.recipe
+        recipe = self.recipe_to_start or self.settings.run.recipe
 
         def ask() -> Message:
             try:

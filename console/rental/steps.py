@@ -43,6 +43,7 @@ LOOK_S, KEPT_S = 15.0, 60.0
 PACE = 1.0         # all pauses are times this; a pretended provider is asked more often
 LONGEST_PAUSE_S = 60.0
 MOST_FAILURES = 4   # in a row, of what answers and cannot be prepared
+SAFE = "the newest checkpoint of each stage is safe elsewhere"
 NEVER_READY = "nobody could log in to it in time, so it was ended before it cost more"
 
 _ON_THE_MACHINE = AT_WORK | {Phase.PREPARING, Phase.HELD, Phase.SAVING, Phase.COPYING, Phase.PROVING, Phase.KEPT}
@@ -217,7 +218,7 @@ class Renter(Reading):
         if not rental.proof:
             self._bench.back_up(rental)
             losses = self._bench.unproven(rental)
-            proof = f"only there: {'; '.join(losses)[:250]}" if losses else "every checkpoint is safe elsewhere"
+            proof = f"only there: {'; '.join(losses)[:250]}" if losses else SAFE
             self._book.change(rental.id, self._now(), expect=(Phase.HELD,), proof=proof)
             return 0.0
         return self._wait(rental, min(LOOK_S, left), "")
@@ -239,7 +240,7 @@ class Renter(Reading):
         losses = self._bench.unproven(rental)
         if losses:
             return self._to(rental, Phase.KEPT, note="exists only there: " + "; ".join(losses)[:250])
-        return self._to(rental, Phase.ENDING, note="every checkpoint was read back from its copy")
+        return self._to(rental, Phase.ENDING, note="the newest checkpoint of each stage was read back from its copy")
 
     def _kept(self, rental: Rental) -> float:
         """Money goes on, because losing the run costs more; copying is tried again until the pod ends itself."""

@@ -46,7 +46,7 @@ class TypedSheet(ModalScreen[str | None]):
                     for number, label in enumerate(self._labels):
                         yield Static(Content(label), classes="label", markup=False)
                         yield Input(self.also[number], compact=True, id=f"also-{number}")
-            with Horizontal(classes="sheet-buttons"):
+            with Horizontal(classes="sheet-buttons" + (" many" if len(self._buttons) > 2 else "")):
                 for name, text in self._buttons:
                     yield Button(Content(text), id=name, classes="danger" if name == "lose" else "")
                 yield Button(Content(self._leave), id="cancel")
@@ -122,25 +122,27 @@ def machine_sheet(rental: Rental) -> TypedSheet:
     failed."""
     now, name = time.time(), clean_line(str(rental.detail.get("target", rental.id)), 40)
     held, title = rental.phase is Phase.HELD, f"{name}: {WORDS[rental.phase]}"
+    resumable = held or rental.phase is Phase.KEPT
     lines = [Content(f"Run {clean_line(rental.run, 60)}" + (f": {clean_line(rental.reason, 200)}" if held else ""))]
     if held:
         left, price = rental.hold_left(now), rental.usd_per_minute
         lines += [
             Content.styled(f"Kept for {clock(left)} more, until {_moment(now + left)}, at ${price:.2f} a minute: "
                            f"${left / 60 * price:.2f} at most.", "$text-warning"),
-            Content(f"Checkpoints: {clean_line(rental.proof, 300) or 'they are being copied and read back now'}."),
-            Content("Then what is there is copied, read back, and the machine is given back."),
+            Content(f"Checkpoints: {clean_line(rental.proof, 300) or 'being copied and read back now'}."),
+            Content("Then everything is copied and read back, and the machine is given back."),
         ]
     elif rental.note:
         lines.append(Content(clean_line(rental.note, 300)))
     lines += [Content(""), Content(f"${rental.spent(now):.2f} of ${rental.budget_usd:.2f}, {rental.hours(now):.2f} of "
                                    f"{rental.budget_hours:g} h, ${rental.usd_per_hour:.2f}/h"),
               Content(f"{timer_words(rental)}; the guard acts in {span(rental.guard_in(now))}"), Content(""),
-              Content.assemble(("same as  ", "$foreground-muted"), f"llmconsole run resume {clean_line(rental.run, 60)}"
-                               f" · target shell {name} · target down {name}")]
-    buttons = [("resume", "Resume the run")] if held or rental.phase is Phase.KEPT else []
-    buttons += [("shell", "Open a shell")] if rental.address else []
-    buttons += [("limit", "Change the limit"), ("end", "Give it back")]
+              Content.assemble(("same as  ", "$foreground-muted"), "llmconsole " + (
+                  f"run resume {clean_line(rental.run, 60)} · " if resumable else "") + f"target shell {name} · target "
+                  f"down {name}")]
+    buttons = [("resume", "Resume")] if resumable else []
+    buttons += [("shell", "Shell")] if rental.address else []
+    buttons += [("limit", "Limit …"), ("end", "Give back …")]
     return TypedSheet(title, lines, "", buttons, leave="Leave it")
 
 

@@ -139,11 +139,13 @@ def quote_lines(quote: Quote) -> list[Content]:
     expected = f"about {span(quote.hours * 3600)}, ${quote.usd:.2f}" if quote.measured else "not measured yet"
     limit = (f"${quote.budget_usd:.2f} or {quote.budget_hours:g} h: it ends after "
              f"{span(quote.limit_hours * 3600)} at this price")
+    held = f"kept {quote.settings.hold_minutes:g} min more, for ${quote.hold_usd:.2f} at most, to look or resume"
     balance, note = quote.account.balance_usd, clean_line(quote.account.note, 80)
     lines += [
         Content(""), _fact("run", f"{quote.plan.title} · {len(quote.plan.stages)} stages"), _fact("expected", expected),
         _fact("limit", limit if quote.limit_hours else "not set yet: type both numbers above"),
         _fact("balance", f"${balance:.2f}" if balance is not None else f"unknown: {note}"),
+        _fact("on failure", held if quote.hold_usd else "saved from and given back at once"),
         _fact("at its end", "save, copy checkpoints, read them back, end the pod; its own timer ends it in any case"),
     ]
     lines += [Content.styled(f"▲ {clean_line(text, 300)}", "$text-warning") for text in quote.plan.warnings]

@@ -36,7 +36,7 @@ def meter(money: Money, wide: bool) -> Content:
 
 
 def rented_lines(rental: Rental, journal: Sequence[Entry], width: int) -> list[Content]:
-    """Phase, reason, time and money; then what happened so far, newest last."""
+    """Phase, reason, time and money; then what happened, the newest first."""
     now = time.time()
     share, shouting = rental.share(now), rental.phase in (Phase.KEPT, Phase.HELD)
     colour = COLOURS[level(share)]
@@ -53,12 +53,12 @@ def rented_lines(rental: Rental, journal: Sequence[Entry], width: int) -> list[C
               pair("rate", f"${rental.usd_per_hour:.2f}/h", width, 8)]
     if not rental.settled:
         lines.append(pair("so far", clock(now - rental.created), width, 8))
-        lines.append(pair("guard", f"in {span(rental.guard_in(now))}: save, copy, prove, end", width, 8))
+        lines.append(pair("guard", f"in {span(rental.guard_in(now))}: save, prove, end", width, 8))
         if rental.deadline:
             lines.append(pair("timer", f"inside the pod, {_ends(rental)}", width, 8))
     lines += [Content.assemble((time.strftime("%H:%M:%S ", time.localtime(entry.at)), "$foreground-muted"),
                                f"{entry.phase} ", (clean_line(entry.text, 160), "$foreground-muted"))
-              for entry in journal[-6:]]
+              for entry in reversed(journal[-6:])]
     return lines
 
 

@@ -68,8 +68,8 @@ def test_a_failed_run_is_held_made_safe_and_resumed_there(evening_cloud: FakeClo
         assert "$0.06 a minute" in sentence(rental, time.time())
         while not rentals.book.get(rental.id).proof:
             rentals.advance(rental.id)
-        assert rentals.book.get(rental.id).proof == "every checkpoint is safe elsewhere"
-        assert "its machine bills $0.06/min for 9:" in rentals.money().shout
+        assert rentals.book.get(rental.id).proof == rental_steps.SAFE
+        assert "FAILED; its machine is held 9:" in rentals.money().shout
         state = workspace.operator.state("evening")
         assert state.word is Word.FAILED and "held" in state.next
     with Workspace.open() as workspace:  # another console, later: the ledger knows that it is held
@@ -105,7 +105,7 @@ def test_a_hold_never_outlasts_the_budget(evening_cloud: FakeCloud, write_recipe
     with Workspace.open() as workspace:
         rentals = workspace.operator.rentals
         rental = until(workspace, rent(workspace, write_recipe(title="exit:1")), Phase.HELD)
-        rentals.book.change(rental.id, time.time(), budget_hours=0.002)
+        rentals.book.change(rental.id, time.time(), budget_hours=0.0001)
         assert rentals.book.get(rental.id).hold_left(time.time()) == 0
         with pytest.raises(Refused, match="nearly used up"):
             workspace.operator.resume("evening")

@@ -160,10 +160,10 @@ async def test_a_failed_run_s_machine_is_shown_with_its_price_and_resumed(
     async with drive((80, 24), workspace) as driver:
         await driver.until(lambda: rentals.book.get(rental.id).phase is Phase.HELD, "the hold", 60)
         await driver.sees("a minute: $", 15)
-        await driver.sees("Resume the run")
+        await driver.sees("Give back")
         await driver.press("escape")
         await driver.press("2")
-        await driver.sees("FAILED, its machine bills $0.06/min")
+        await driver.sees("FAILED; its machine is held")
         await driver.sees(f"{rental.detail['target']} held")  # one line instead of the pane
         await driver.until(lambda: rentals.book.get(rental.id).proof, "the proof", 20)
         failures[0] = ""
@@ -183,7 +183,7 @@ async def test_dollars_and_hours_are_changed_and_what_is_pending_is_said(
     async with drive((80, 24), workspace) as driver:
         await driver.until(lambda: driver.app.glance and driver.app.glance.rented.alive, "the rental")
         await driver.press("M")
-        await driver.sees("Change the limit")
+        await driver.sees("Limit …")
         driver.app.screen.query_one("#limit").press()
         await driver.sees("and hours")
         sheet = driver.app.screen
