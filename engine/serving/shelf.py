@@ -68,7 +68,7 @@ class Served:
         except ConversationError as error:
             raise ApiError(400, _sentence(str(error)), param="messages", code="messages") from None
         except StageError as error:
-            raise ApiError(400, f"{_sentence(str(error))} {error.next}".strip(), param="messages",
+            raise ApiError(400, _sentence("; ".join(filter(None, (str(error), error.next)))), param="messages",
                            code="context_length_exceeded") from None
         except QueueFull:
             raise Busy("too many requests are waiting; try again in a moment", self._retry_after()) from None

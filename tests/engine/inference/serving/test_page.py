@@ -47,6 +47,8 @@ def test_stop_and_another_model(server: Any, page: Any) -> None:
     ask(page, "/max 4096")
     ask(page, "go on for ever")
     page.until("busy !== null && turns[turns.length - 1].parts.length > 0")
+    page.until("/[\\d.,]+ tok\\/s/.test(document.querySelector('#reply').innerText)")  # while it is being written
+    assert page.eval("busy !== null && document.querySelector('#spark path').getAttribute('d').startsWith('M')")
     page.press("Escape")
     done(page)
     assert "stopped" in page.eval(LOG) and "~~~" in page.eval(LOG)
@@ -89,6 +91,23 @@ def test_a_phone_sees_everything(server: Any, page: Any) -> None:
     done(page)
     assert page.eval("document.documentElement.scrollWidth <= 390 && document.querySelector('#send')"
                      ".getBoundingClientRect().right <= 390 && document.querySelector('main').clientWidth === 390")
+
+
+def test_the_panel_makes_room_and_the_night_is_followed(server: Any, page: Any) -> None:
+    page.open(server.url)
+    assert page.eval("!document.querySelector('#side').hidden")
+    page.size(600, 800)
+    page.until("document.querySelector('#side').hidden")
+    page.eval("document.querySelector('#panel').click()")
+    assert page.eval("!document.querySelector('#side').hidden")
+    page.eval("document.querySelector('#hello').click()")
+    assert page.eval("document.querySelector('#side').hidden")
+    page.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
+    page.until("document.documentElement.dataset.theme === 'dark'")
+    page.eval("document.querySelector('#theme').click()")
+    assert page.eval("document.documentElement.dataset.theme") == "light"
+    page.call("Page.reload")
+    page.until("document.readyState === 'complete' && document.documentElement.dataset.theme === 'light'")
 
 
 def test_a_server_that_dies_is_told_in_the_turn(start: Any, model_base: Any, page: Any) -> None:
