@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import sys
 
 
@@ -30,6 +31,9 @@ def open_screen(read_only: bool, demo: bool = False) -> int:
         from console.errors import UsageProblem
 
         raise UsageProblem("the screen needs a terminal, and this is none", "llmconsole --help: what works without")
+    for stream in (sys.__stdout__, sys.__stderr__):  # a locale without it would show boxes and curves as \u2502
+        if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower() != "utf-8":
+            stream.reconfigure(encoding="utf-8")
     gc.disable()  # nothing becomes garbage while it starts; the app switches it on again after its first frame
     if demo:
         from console.demo import enter

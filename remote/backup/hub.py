@@ -27,6 +27,7 @@ from remote.backup.hub_wire import HubWire, MovedOn, Uncertain
 from remote.backup.keeper import SETTLE_S, Keeper, proven
 from remote.backup.manifest import MANIFEST, SUMS, Manifest
 from remote.backup.metering import Progress
+from remote.backup.parts import PartBook
 from remote.backup.receipts import Kept, ReceiptBook
 from remote.errors import CopyRefused, DamagedCopy, NoSuchCopy
 from remote.local import LocalHost
@@ -39,6 +40,8 @@ class HubSafekeeper(Keeper):
     `prefix` is a folder in the repository that all copies go below. A repository that is public is only used when
     `public` says that it may be.
     """
+
+    together = 1 << 30  # bytes that a kill while sending parts may cost
 
     def __init__(self, repo: str, receipts: Path, *, token: str | None = None, endpoint: str | None = None,
                  prefix: str = "", label: str | None = None, public: bool = False, repo_type: str = "model",
@@ -108,7 +111,8 @@ class HubSafekeeper(Keeper):
 
     def _send(self, wire: HubWire, box: Box, found: CheckpointFiles, manifest: Manifest, place: str,
               progress: Progress) -> Kept:
-        sender = Sender(wire, box, self.hashes, progress, self._streams)
+        sender = Sender(wire, box, self.hashes, PartBook(self.receipts.folder, self.destination), progress,
+                        self._streams, self.together)
         inside = sender.send_all(found, manifest.files, place)
         text = backup_manifest.dump(manifest)
         own = {MANIFEST: text, SUMS: backup_manifest.sums(manifest, text)}

@@ -8,18 +8,19 @@ repository until somebody commits (`remote.backup.hub`).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from remote.backup.box import Box
 from remote.backup.checkpoint_files import CheckpointFiles, Stat, importance
-from remote.backup.hub_wire import RETRIED, HubWire
+from remote.backup.hub_wire import RETRIED, HubWire, Refused
 from remote.backup.keeper import Interrupted
 from remote.backup.metering import Meter, Progress
+from remote.backup.parts import PartBook, Parts
 from remote.backup.receipts import Examined, HashBook
-from remote.errors import DamagedCopy, HubUnreachable
+from remote.errors import DamagedCopy, HubUnreachable, NoSuchCopy, TokenRefused
 from remote.safekeeping import StoredFile
 
 REGULAR_LIMIT = 8 << 20  # bytes of a file that is sent inside the commit itself
@@ -33,8 +34,10 @@ class Sender:
     wire: HubWire
     box: Box
     hashes: HashBook
+    parts: PartBook
     progress: Progress
     streams: int = 3
+    together: int = 1 << 30  # bytes of parts between two notes of how far it is
 
     def send_all(self, found: CheckpointFiles, files: Mapping[str, StoredFile], place: str) -> dict[str, bytes | None]:
         """Send every file; what the Hub wants inside the commit comes back as its bytes, the others as None.
@@ -98,6 +101,9 @@ class Sender:
 
     def _put(self, path: str, file: StoredFile, action: Mapping[str, Any], meter: Meter) -> dict[str, Any]:
         """Send by one PUT, or by one per part where the Hub asks for that."""
+        begun = self.parts.find(file.sha256, file.bytes)
+        if begun is not None:
+            return self._put_parts(path, file, begun, meter)
         header = {str(key): str(value) for key, value in (action.get("header") or {}).items()}
         chunk = int(header.pop("chunk_size", 0))
         if not chunk:
@@ -106,27 +112,44 @@ class Sender:
         urls = [header[key] for key in sorted((key for key in header if key.isdigit()), key=int)]
         if len(urls) != math.ceil(file.bytes / chunk):
             raise HubUnreachable(f"the Hub gives {len(urls)} places for {math.ceil(file.bytes / chunk)} parts")
-        pieces = [{"url": url, "offset": i * chunk, "length": min(chunk, file.bytes - i * chunk)}
-                  for i, url in enumerate(urls)]
-        return self._put_parts(path, file, action["href"], pieces, meter)
+        pieces = tuple({"url": url, "offset": i * chunk, "length": min(chunk, file.bytes - i * chunk)}
+                       for i, url in enumerate(urls))
+        return self._put_parts(path, file, Parts(str(action["href"]), pieces), meter)
 
-    def _put_parts(self, path: str, file: StoredFile, href: str, pieces: list[dict[str, Any]],
-                   meter: Meter) -> dict[str, Any]:
-        """Parts in order; one that fails is sent again without those before it, while its URL is still good."""
-        etags: list[str] = []
-        tries = 0
-        while True:
-            rest, had = pieces[len(etags):], sum(piece["length"] for piece in pieces[:len(etags)])
-            reply = self.box.send({"path": path, "pieces": rest, "timeout": self.wire.timeout},
+    def _put_parts(self, path: str, file: StoredFile, parts: Parts, meter: Meter) -> dict[str, Any]:
+        """Parts in order; one that fails is sent again without those before it, while its URL is still good.
+
+        What is there is written down each time, for another start to go on from.
+        """
+        reply: dict[str, Any] = {"ok": True, "sha256": None, "stat": None}
+        resumed, tries = bool(parts.etags), 0
+        while parts.rest:
+            had, group = parts.sent, _some(parts.rest, self.together)
+            reply = self.box.send({"path": path, "pieces": group, "timeout": self.wire.timeout},
                                   lambda done, had=had: meter(had + done))  # type: ignore[misc]
-            etags += [etag or "" for etag in reply["etags"]]
-            if reply["ok"]:
-                self.wire.complete_upload(href, file.sha256, etags)
-                return {**reply, "sha256": reply["sha256"] if not had else None}
-            tries += 1
-            if tries >= self.wire.attempts or (reply["status"] and reply["status"] not in RETRIED):
-                return reply
-            self._consider(reply, tries, meter)
+            if reply["etags"]:
+                parts = replace(parts, etags=(*parts.etags, *(etag or "" for etag in reply["etags"])))
+                self.parts.keep(file.sha256, parts)
+            if not reply["ok"]:
+                tries += 1
+                refused = bool(reply["status"]) and reply["status"] not in RETRIED
+                if refused:
+                    self.parts.forget(file.sha256)
+                if refused or tries >= self.wire.attempts:
+                    return reply
+                self._consider(reply, tries, meter)
+        return self._complete(file, parts, reply, resumed)
+
+    def _complete(self, file: StoredFile, parts: Parts, reply: dict[str, Any], resumed: bool) -> dict[str, Any]:
+        """All parts are there: have them made one object. What an earlier start began may be too old for that."""
+        try:
+            self.wire.complete_upload(parts.href, file.sha256, parts.etags)
+        except (Refused, NoSuchCopy, TokenRefused) as error:
+            if not resumed:
+                raise
+            reply = {"ok": False, "status": _EXPIRED[-1], "reason": f"the parts sent earlier are of no use: {error}"}
+        self.parts.forget(file.sha256)
+        return reply
 
     def _consider(self, reply: Mapping[str, Any], number: int, meter: Meter) -> None:
         """After a failed try: raise, or wait with the reason on show."""
@@ -150,3 +173,13 @@ class Sender:
                               f"{self.box.host.name}, or was changed")
         self.hashes.remember(self.box.host.name, path, stat, Examined(file.sha256, None))
         meter(file.bytes)
+
+
+def _some(pieces: Sequence[dict[str, Any]], most: int) -> list[dict[str, Any]]:
+    """The first pieces, of about `most` bytes together and one at least."""
+    chosen: list[dict[str, Any]] = []
+    for piece in pieces:
+        if chosen and sum(c["length"] for c in chosen) + piece["length"] > most:
+            break
+        chosen.append(piece)
+    return chosen

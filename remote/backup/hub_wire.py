@@ -10,10 +10,12 @@ from __future__ import annotations
 import base64
 import json
 import os
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
 
@@ -36,6 +38,12 @@ def default_endpoint() -> str:
     from huggingface_hub import constants
 
     return str(constants.ENDPOINT).rstrip("/")
+
+
+@cache
+def _certificates() -> ssl.SSLContext:
+    """Whom to trust, read once: it takes longer than all else about a request."""
+    return httpx.create_ssl_context()
 
 
 @dataclass(frozen=True)
@@ -78,7 +86,7 @@ class HubWire:
         self._type, self._token = repo_type, token
         limits = httpx.Limits(max_connections=64, max_keepalive_connections=16)
         self._http = httpx.Client(timeout=httpx.Timeout(timeout, connect=min(timeout, 20.0)), limits=limits,
-                                  follow_redirects=False)
+                                  follow_redirects=False, verify=_certificates())
 
     def close(self) -> None:
         self._http.close()
@@ -281,7 +289,7 @@ class HubWire:
             raise TokenRefused(f"the token may not do this with {self.repo}: {_told(reply)}")
         if status == 404:
             raise NoSuchCopy(f"not there: {self.repo} ({_told(reply)})")
-        raise HubUnreachable(f"the Hub refused: {_told(reply)}")
+        raise Refused(f"the Hub refused: {_told(reply)}")
 
     def _auth(self, url: str) -> dict[str, str]:
         return {"Authorization": f"Bearer {self._token}"} if self._token and self.is_own(url) else {}
@@ -299,6 +307,10 @@ class HubWire:
 
     def _resolve_url(self, revision: str, path: str) -> str:
         return f"{self.endpoint}/{self._prefix()}{self.repo}/resolve/{quote(revision, safe='')}/{quote(path)}"
+
+
+class Refused(HubUnreachable):
+    """An answer that asking again does not change."""
 
 
 class TryAgain(Exception):

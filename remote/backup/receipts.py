@@ -145,11 +145,11 @@ class HashBook:
         return table if isinstance(table, dict) else {}
 
 
-def write_synced(path: Path, data: bytes) -> None:
+def write_synced(path: Path, data: bytes, mode: int = 0o666) -> None:
     """The file has its old content or the new one after any crash, and the new one once this returns."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
-    with open(temporary, "wb") as f:
+    with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as f:
         f.write(data)
         f.flush()
         os.fsync(f.fileno())

@@ -425,7 +425,7 @@ class _Handler(BaseHTTPRequestHandler):
         raise Reply(200, None, {"ETag": f'"{hashlib.md5(data).hexdigest()}"'})
 
     def _do_complete(self) -> None:
-        asked, parts = self._json(), self.fake.uploads[self.query["upload"][0]]
+        asked, parts = self._json(), self.fake.uploads.get(self.query["upload"][0], {})
         wanted = [f'"{hashlib.md5(parts[n]).hexdigest()}"' for n in sorted(parts)]
         if [part["etag"] for part in asked["parts"]] != wanted:
             raise Reply(400, {"error": "the parts do not fit"})

@@ -118,6 +118,26 @@ def test_a_passing_fault_costs_a_retry_and_nothing_else(
     assert sum(f.times for f in fake_hub.faults) == 0
 
 
+@pytest.mark.parametrize("old", [False, True])
+def test_parts_that_were_sent_before_the_end_are_not_sent_again(
+        tmp_path: Path, hub_keeper: HubSafekeeper, fake_hub: FakeHub, never: threading.Event, old: bool) -> None:
+    base = tmp_path / "one" / "nanochat"
+    add_checkpoint(base, ranks=0)
+    fake_hub.multipart, fake_hub.faults = 500, [Fault("part", "status", times=1000, after=5)]
+    hub_keeper.together = 500
+    with pytest.raises(HubUnreachable):
+        hub_keeper.back_up(HOST, str(base), nothing, never)
+    book, = tmp_path.glob("receipts/parts-*.json")
+    assert book.stat().st_mode & 0o777 == 0o600 and fake_hub.token not in book.read_text()
+    fake_hub.faults, sent = [], len(fake_hub.routes("part"))
+    if old:  # the storage has forgotten them
+        fake_hub.uploads.clear()
+    assert not hub_keeper.back_up(HOST, str(base), nothing, never).failed
+    assert hub_keeper.unproven(HOST, str(base)) == [] and not list(tmp_path.glob("receipts/parts-*"))
+    numbers = [int(path.rsplit("/", 1)[1].split("?")[0]) for _, _, path, _ in fake_hub.routes("part")[sent:]]
+    assert numbers[0] == 6 and (1 in numbers) == old
+
+
 @pytest.mark.parametrize("route", ["create", "preupload", "batch", "put", "commit", "tree", "resolve_head", "get"])
 @pytest.mark.parametrize("how", ["status", "cut"])
 def test_a_lasting_fault_never_ends_in_safe(tmp_path: Path, hub_keeper: HubSafekeeper, fake_hub: FakeHub,
