@@ -16,6 +16,7 @@ from typing import Any
 from engine import stage as stages
 from engine.config import ConfigError, Option, from_argv, nearest, options
 from engine.context import EXIT_STOPPED, StageContext, StageError, Stopped, from_environment, obey_sigterm
+from engine.rundir import DISK_ADVICE, disk_full
 
 EXIT_FAILED, EXIT_BAD_SETTINGS = 1, 2
 
@@ -79,6 +80,8 @@ def run_stage(spec: stages.StageSpec, argv: Sequence[str]) -> int:
     except StageError as error:
         return _failed(context, error.code, str(error), error.next)
     except Exception as error:  # noqa: BLE001 - the process ends here: say everything, in the log and in the events
+        if disk_full(error):
+            return _failed(context, "disk", f"the disk is full: {error}", DISK_ADVICE)
         traceback.print_exc()
         return _failed(context, "crash", f"{type(error).__name__}: {error}", "the log has the traceback")
     finally:
@@ -88,7 +91,10 @@ def run_stage(spec: stages.StageSpec, argv: Sequence[str]) -> int:
 
 def _failed(context: StageContext, code: str, text: str, next: str) -> int:
     print(f"{context.stage}: {text}" + (f"\n{next}" if next else ""), file=sys.stderr, flush=True)
-    context.events.alert("error", code, text, next)
+    try:
+        context.events.alert("error", code, text, next)
+    except OSError as error:  # a full disk: it is said above
+        print(f"this could not be written into the run's events: {error}", file=sys.stderr, flush=True)
     return EXIT_FAILED
 
 

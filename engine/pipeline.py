@@ -24,7 +24,7 @@ from engine.config import ConfigError
 from engine.context import ATTEMPT, EXIT_STOPPED
 from engine.events import EventWriter
 from engine.plan import PlannedStage, planned, stage_argv, stage_env
-from engine.rundir import RunDir, valid_run_id, write_atomic
+from engine.rundir import DISK_ADVICE, RunDir, disk_full, valid_run_id, write_atomic
 from engine.stage_lock import AnotherSupervisor, StageLock
 
 EXIT_FAILED = 1
@@ -97,6 +97,15 @@ class Supervisor:
         except AnotherSupervisor as error:
             print(f"{self._run.id}: {error}", file=sys.stderr, flush=True)
             return EXIT_FAILED
+        try:
+            return self._drive()
+        except OSError as error:
+            if not disk_full(error):
+                raise
+            print(f"{self._run.id}: the disk is full: {error}\n{DISK_ADVICE}", file=sys.stderr, flush=True)
+            return EXIT_FAILED
+
+    def _drive(self) -> int:
         self._attempt = next_attempt(self._run)
         self._events = EventWriter(self._run.events, run=self._run.id, attempt=self._attempt)
         told = {key: self._description.get(key) for key in ("recipe", "title")}

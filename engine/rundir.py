@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 BASE = "NANOCHAT_BASE_DIR"
+DISK_ADVICE = "what was saved is untouched: free some disk space, then resume"
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 
@@ -109,12 +111,21 @@ def create(base: Path, run_id: str, description: dict[str, Any]) -> RunDir:
 def write_atomic(path: Path, data: bytes) -> None:
     """Write a file so that a crash at any instant leaves the old content or the new, never a mixture."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "wb") as f:
-        f.write(data)
-        f.flush()
-        os.fsync(f.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "wb") as f:
+            f.write(data)
+            f.flush()
+            os.fsync(f.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
     sync_dir(path.parent)
+
+
+def disk_full(error: BaseException) -> bool:
+    """Whether the disk, or this user's share of it, has no room left."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def file_sha256(path: Path) -> str:

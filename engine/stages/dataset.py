@@ -7,7 +7,6 @@ so data that has one is complete.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ from engine.data.fetch import Order, fetch
 from engine.data.own_text import OwnText, bring
 from engine.data.shards import FOLDER, ROW_GROUP, source_of, write_shard, written_shards
 from engine.data.sources import SHARD_SOURCES
-from engine.rundir import write_atomic
+from engine.rundir import disk_full, write_atomic
 from engine.settings.data import Dataset
 from engine.world import corpus
 from engine.world.kinds import KINDS
@@ -161,7 +160,7 @@ def _complete(manifest: Path, config: Dataset) -> bool:
 
 
 def _disk_error(error: OSError, base: Path) -> StageError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if disk_full(error):
         return StageError(f"the disk is full: {base} cannot hold the data", "free some space and start the stage again",
                           "disk-full")
     return StageError(f"cannot write the data: {error}", "check that the folder is writable and has room", "disk")

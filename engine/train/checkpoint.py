@@ -84,14 +84,21 @@ def save_checkpoint(
     begin = time.monotonic()
     parts: dict[str, Any] = {f"model_{step:06d}.pt": dict(model)} if world.rank == 0 else {}
     parts |= {f"optim_{step:06d}_rank{rank}.pt": state for rank, state in (optimizers or {}).items()}
-    files = _agree(folder, step, world, lambda: _write_parts(folder, step, parts, meta if world.rank == 0 else None))
+    mine = [*parts, f"meta_{step:06d}.json"] if world.rank == 0 else list(parts)
 
     def commit() -> Files:
         if world.rank == 0:
             manifest.write(folder, step, source, files, tokenizer_sha256)
         return {}
 
-    _agree(folder, step, world, commit)
+    try:
+        files = _agree(
+            folder, step, world, lambda: _write_parts(folder, step, parts, meta if world.rank == 0 else None)
+        )
+        _agree(folder, step, world, commit)
+    except StageError:
+        _discard(folder, step, mine)
+        raise
     return Saved(folder, step, tuple(files), sum(f["bytes"] for f in files.values()), time.monotonic() - begin)
 
 
@@ -113,6 +120,13 @@ def _agree(folder: Path, step: int, world: World, write: Callable[[], Files]) ->
             "disk",
         )
     return {name: entry for written, _ in gathered for name, entry in written.items()}
+
+
+def _discard(folder: Path, step: int, names: Iterable[str]) -> None:
+    """Give back the room of a checkpoint that was not committed, unless an earlier one of that step was."""
+    if not manifest.path_of(folder, step).exists():
+        for name in names:
+            (folder / name).unlink(missing_ok=True)
 
 
 def _write_parts(folder: Path, step: int, parts: Mapping[str, Any], meta: Mapping[str, Any] | None) -> Files:

@@ -81,11 +81,12 @@ def file_entry(path: Path) -> dict[str, Any]:
 
 
 def list_steps(folder: Path) -> list[int]:
-    """Steps that have a manifest, or that nanochat wrote without one; ascending. A missing folder has none."""
-    names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+    """Steps that have a manifest or, where none has one, those that nanochat wrote: a model with its meta file;
+    ascending. A missing folder has none."""
+    names = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
     ours = {int(m[1]) for name in names if (m := _MANIFEST.fullmatch(name))}
-    foreign = {int(m[1]) for name in names if (m := _MODEL.fullmatch(name))} if not ours else set()
-    return sorted(ours | foreign)
+    foreign = {int(m[1]) for name in names if (m := _MODEL.fullmatch(name)) and f"meta_{m[1]}.json" in names}
+    return sorted(ours or foreign)
 
 
 def verify(folder: Path, step: int, *, optimizer: bool = True) -> None:
