@@ -3,7 +3,8 @@
     <folder>/parts-<hash>.json   {"v", "href", "pieces": [[url, offset, length]], "etags"}
 
 The addresses are signed: each takes one part of one object for some hours and gives nothing out. The file is its
-owner's alone all the same. A book that is damaged, or of another size, is no book: then the object is sent from its beginning.
+owner's alone all the same. A book that is damaged, or of another size, is no book: then the object is sent from its
+beginning.
 """
 
 from __future__ import annotations
