@@ -1,4 +1,4 @@
-"""python full_disk_program.py DISK: what happens to a checkpoint on a disk that is full, as JSON. DISK is a small one."""
+"""python full_disk_program.py DISK: what becomes of checkpoints on a full disk, as JSON. DISK is a small one."""
 
 from __future__ import annotations
 
