@@ -188,6 +188,8 @@ def _print_run(workspace: Workspace, run_id: str) -> None:
         line(state.next)
     if row:
         line(f"recipe {row.recipe} · attempt {state.attempt} · started {when(row.started)} · {row.path}")
+        if row.target != "local":
+            line(f"events, logs and report are copied to {workspace.home.mirror / run_id}")
     line("")
     table(("stage", "state", "took", "done", "result"),
           [(s.id, s.state, duration(s.seconds), f"{s.fraction:.0%}" if s.fraction is not None else None,

@@ -1,4 +1,4 @@
-"""Copies of a far run's events and logs on this machine, appended as they grow over there.
+"""Copies of a far run's events, logs and report on this machine, the first two appended as they grow over there.
 
 Everything that shows a run reads these, so a screen never waits for a link, clocks of two machines are never compared,
 and what a rented machine said is still here when the machine is gone. Laid out as a run folder (`engine.rundir`).
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _PIECE = 4 << 20
 _ORIGINS = ".origins.json"
+_REPORT, _LARGEST_PAGE = "base/report", 4 << 20
 
 
 def folder_of(home: Home, run_id: str, target: str, path: str) -> RunDir:
@@ -47,6 +48,9 @@ class Mirror:
             for name in self._names(folder):
                 if name.endswith(".log") and name.startswith(prefix) and "/" not in name:
                     self._pull(f"{folder}/{name}")
+        for name in self._names(_REPORT):
+            if name.endswith((".md", ".json")) and "/" not in name:
+                self._replace(f"{_REPORT}/{name}")
 
     def _names(self, folder: str) -> list[str]:
         try:
@@ -71,6 +75,19 @@ class Mirror:
         except (NoSuchFile, FileReplaced):  # it went away since; the next pull sees what is there then
             return
 
+    def _replace(self, name: str) -> None:
+        """A small file that is written anew each time, not appended to."""
+        found = self._host.stat(f"{self._path}/{name}")
+        if found is None or found.size > _LARGEST_PAGE or self._origin(name) == int(found.mtime * 1000):
+            return
+        try:
+            data = self._host.read(f"{self._path}/{name}", 0, _LARGEST_PAGE)
+        except NoSuchFile:
+            return
+        (self.folder.path / name).parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(self.folder.path / name, data)
+        self._remember(name, int(found.mtime * 1000))
+
     def _append(self, source: str, copy: Path, have: int, size: int) -> None:
         with open(copy, "ab") as f:
             while have < size:
@@ -90,8 +107,9 @@ class Mirror:
         except (FileNotFoundError, ValueError):
             return {}
 
-    def _remember(self, name: str, inode: int) -> None:
+    def _remember(self, name: str, origin: int) -> None:
+        """`origin`: the inode of what is appended to, the time in ms of what is replaced."""
         known = self._origins()
-        if known.get(name) != inode:
-            write_atomic(self.folder.path / _ORIGINS, json.dumps({**known, name: inode}).encode())
+        if known.get(name) != origin:
+            write_atomic(self.folder.path / _ORIGINS, json.dumps({**known, name: origin}).encode())
 
