@@ -16,6 +16,7 @@ from console import runstate
 from console.errors import Conflict, ConsoleError, Refused, UsageProblem
 from console.ledger import CANCELLED, FAILED, KILL, RESUME, START, STOP, Intent, Ledger
 from console.lookout import Lookout, job_dir
+from console.machines.stage_secrets import needed, taking, values
 from console.machines.targets import LOCAL
 from console.plan import Plan, make_plan
 from console.rental.rentals import Rentals
@@ -201,12 +202,20 @@ class Operator:
             self._write_run_json(host, path, intent)
         self._register(intent, path)
         target = self._workspace.hosts.target(intent.target)
-        env = {**target.env, ATTEMPT: str(intent.attempt)}
+        wanted = needed(intent.detail.get("description") or self._description(intent.run), target.env)
+        secret = values([name for name in wanted if name not in target.secrets], self._workspace.home.path)
+        env = {**target.env, **secret, ATTEMPT: str(intent.attempt)}
         if target.base:  # elsewhere nobody set it for us
             env[BASE] = target.base
-        job.launch(host, job_dir(path), intent.attempt, self._pipeline(host.python, path), env)
+        argv = taking([name for name in wanted if name in target.secrets], self._pipeline(host.python, path))
+        job.launch(host, job_dir(path), intent.attempt, argv, env)
         self.ledger.launched(intent, path)
         self._workspace.watch(intent.run)
+
+    def _description(self, run: str) -> Mapping[str, Any]:
+        """What was started under this id; {} for a run that another console started."""
+        starts = (intent for intent in self.ledger.intents(run) if intent.action == START)
+        return next((intent.detail["description"] for intent in starts), {})
 
     def _write_run_json(self, host: Host, path: str, intent: Intent) -> None:
         """The run folder begins with run.json, which appears whole; one that is there is left alone."""

@@ -48,6 +48,8 @@ class RentSettings:
     disk_gb: int = opt(200, "the pod's own disk", low=20)
     ready_minutes: float = opt(12.0, "a pod that nobody can log in to by then is ended", low=1)
     hold_minutes: float = opt(15.0, "a failed run's machine is kept so long, to look or resume; 0: not at all", low=0)
+    secrets: str = opt("", "secrets that RunPod keeps, as VARIABLE=name: HF_TOKEN=my_token,WANDB_API_KEY=wandb; what "
+                           "else a stage needs is sent from here, by stdin")
     backup: str = opt("", "where checkpoints are copied before the end: a folder here, or hub:owner/name")
 
 

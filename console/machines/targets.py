@@ -53,6 +53,7 @@ class Target:
     pod: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
+    secrets: tuple[str, ...] = ()  # names of variables that its provider filled in
 
     @property
     def title(self) -> str:
@@ -177,7 +178,8 @@ class Targets:
     def _load(self) -> tuple[str, dict[str, Target]]:
         try:
             body = json.loads(self.path.read_bytes())
-            rows = [Target(**{**row, "python": tuple(row.get("python", ()))}) for row in body["targets"]]
+            rows = [Target(**{**row, "python": tuple(row.get("python", ())), "secrets": tuple(row.get("secrets", ()))})
+                    for row in body["targets"]]
             return str(body.get("default", "")), {target.name: target for target in rows}
         except FileNotFoundError:
             return "", {}

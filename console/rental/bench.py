@@ -73,7 +73,7 @@ class PodBench:
 
         user, host, port = parse_address(rental.address)
         target = Target(target_name(rental), POD, user, host, port, str(self._workspace.home.keys / rental.id),
-                        rental=rental.id, pod=rental.pod)
+                        rental=rental.id, pod=rental.pod, secrets=tuple(rental.detail.get("secrets") or ()))
         pin = PodPin(self._provider, rental.pod, self._known_hosts())
         box = SshHost(target.name, route_to(target), pin)
         try:

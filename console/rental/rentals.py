@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from console.errors import Conflict, ConsoleError, NotFound, Refused, UsageProblem
+from console.machines.stage_secrets import references
 from console.rental.book import RentalBook
 from console.rental.minding import Minder
 from console.rental.money import Money, money
@@ -112,7 +113,7 @@ class Rentals:
         target = f"pod-{rental[-6:]}"
         detail |= {"description": {**quote.plan.description, "target": target}, "target": target,
                    "image": settings.image, "disk_gb": quote.disk_gb, "ready_s": settings.ready_minutes * 60,
-                   "backup": settings.backup, "minutes": quote.plan.minutes}
+                   "secrets": references(settings.secrets), "backup": settings.backup, "minutes": quote.plan.minutes}
         return Rental(rental, quote.plan.run, quote.provider, Phase.ASKED, quote.budget_usd, quote.budget_hours,
                       time.time(), usd_per_hour=quote.usd_per_hour, hold_s=settings.hold_minutes * 60, detail=detail)
 

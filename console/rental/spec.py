@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from console.machines.stage_secrets import as_environment
 from console.rental.rental import Rental
 from remote.provider import Offer, PodSpec, pod_name
 
@@ -29,7 +30,8 @@ def compose(rental: Rental, offer: Offer, *, public_key: str, now: float) -> Pod
         name=pod_name(rental.run, deadline), image=str(detail["image"]), gpu=offer.gpu, count=offer.count,
         command=start_command(deadline, api=os.environ.get(API_VARIABLE) or API), public_key=public_key,
         cloud=offer.cloud, data_centers=(offer.data_center,) if offer.data_center else (),
-        min_cuda=str(detail["want"]["min_cuda"]), disk_gb=int(detail["disk_gb"]))
+        min_cuda=str(detail["want"]["min_cuda"]), disk_gb=int(detail["disk_gb"]),
+        env=as_environment(detail.get("secrets") or {}))
 
 
 def compose_with_key(home: Home, now: Callable[[], float]) -> Callable[[Rental, Offer], PodSpec]:

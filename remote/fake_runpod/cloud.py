@@ -6,6 +6,7 @@ shapes of the published v2 specification and nothing else; how they travel is `r
 
 from __future__ import annotations
 
+import re
 import secrets
 import shlex
 import threading
@@ -124,6 +125,7 @@ class FakeCloud:
         self.folder, self.clock = folder, clock
         self.spend_limit, self.placing_s, self.pulling_s = spend_limit, placing_s, pulling_s
         self.stock = dict(STOCK)
+        self.secrets: dict[str, str] = {}  # by name, as the account keeps them
         self.lives: dict[str, Life] = {}
         self.creates = 0
         self.base = ""  # where the pods reach this cloud; known once it listens
@@ -255,10 +257,15 @@ class FakeCloud:
         if self.folder is None:
             return
         command = life.body.get("cmd") or _split(life.body.get("args", ""))
-        life.container = FakePod(self.folder / life.id, {**life.body.get("env", {}), **self._inside(life)}, command,
+        given = {name: self._filled(value) for name, value in life.body.get("env", {}).items()}
+        life.container = FakePod(self.folder / life.id, {**given, **self._inside(life)}, command,
                                  life.kind.id, life.body["gpu"].get("count", 1),
                                  lambda text: self._heard(life, text))
         life.container.start()
+
+    def _filled(self, value: str) -> str:
+        """An environment's value with the secrets that the account keeps in place of their names."""
+        return re.sub(r"\{\{ RUNPOD_SECRET_(.+?) \}\}", lambda found: self.secrets.get(found[1], found[0]), value)
 
     def _inside(self, life: Life) -> dict[str, str]:
         """What the provider puts into a pod's environment."""
