@@ -86,23 +86,26 @@ class RotateNorm(torch.autograd.Function):
 
 
 class Relu2MLP(torch.autograd.Function):
-    """max(x Uᵀ, 0)² Dᵀ for x (..., C), U (F, C), D (C, F) in one precision. Of the hidden layer only x Uᵀ is kept; the
-    rest lives for a few rows at a time, so that it need not leave the last cache."""
+    """max(x Uᵀ, 0)² Dᵀ for x (..., C), U (F, C), D (C, F) in one precision, a few rows at a time, so that what lies
+    between the products need not leave the last cache. Of the hidden layer only x Uᵀ is kept, piece by piece: small
+    blocks of memory find a place where large ones do not."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, up: Tensor, down: Tensor) -> Tensor:
         rows = x.reshape(-1, x.shape[-1])
-        hidden, y = rows.new_empty(len(rows), len(up)), torch.empty_like(rows)
-        for some, pre, out in _in_pieces(hidden, rows, hidden, y):
-            torch.mm(_relu2(torch.mm(some, up.T, out=pre)), down.T, out=out)
-        ctx.save_for_backward(rows, hidden, up, down)
+        y, hidden = torch.empty_like(rows), []
+        for some, out in _in_pieces(up, rows, y):
+            hidden.append(some @ up.T)
+            torch.mm(_relu2(hidden[-1]), down.T, out=out)
+        ctx.save_for_backward(rows, up, down, *hidden)
         return y.view(x.shape)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        rows, hidden, up, down = ctx.saved_tensors
+        rows, up, down, *hidden = ctx.saved_tensors
         dx, d_up, d_down = torch.empty_like(rows), torch.zeros(up.shape), torch.zeros(down.shape)
-        for some, pre, d_out, out in _in_pieces(hidden, rows, hidden, dy.reshape(rows.shape), dx):
+        pieces = _in_pieces(up, rows, dy.reshape(rows.shape), dx)
+        for pre, (some, d_out, out) in zip(hidden, pieces, strict=True):
             add_to(d_down, d_out.T @ _relu2(pre))
             slopes = d_out @ down
             kernels(pre).relu2_gradient(pre.data_ptr(), slopes.data_ptr(), pre.numel())
@@ -111,9 +114,9 @@ class Relu2MLP(torch.autograd.Function):
         return dx.view(dy.shape), d_up.to(up.dtype), d_down.to(down.dtype)
 
 
-def _in_pieces(hidden: Tensor, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """A few rows of each tensor at a time, as many as are _PIECE_BYTES of the hidden layer."""
-    size = max(_LEAST_ROWS, _PIECE_BYTES // (hidden.shape[1] * hidden.element_size()))
+def _in_pieces(up: Tensor, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """A few rows of each tensor at a time, as many as are _PIECE_BYTES of the hidden layer behind `up` (F, C)."""
+    size = max(_LEAST_ROWS, _PIECE_BYTES // (len(up) * up.element_size()))
     return zip(*(t.split(size) for t in tensors), strict=True)
 
 
