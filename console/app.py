@@ -24,6 +24,7 @@ from console import crash
 from console.chat.link import ChatLink
 from console.exit_lines import exit_lines
 from console.following import Following
+from console.looking_up import LookingUp
 from console.messages import ChatDied, ChatSaid, CurvesRead, Looked, MachineRead, ModelsRead, ReadFailed, StepRead
 from console.reader import Reader
 from console.rental.money import NOTHING_RENTED
@@ -58,7 +59,7 @@ def _screen(mode: str) -> Callable[[], Screen[None]]:
     return make
 
 
-class Console(Renting, Following, ChatLink):
+class Console(Renting, Following, LookingUp, ChatLink):
     """Screens by mode, one reader thread, one follower thread, one chat process."""
 
     TITLE = "llmconsole"
@@ -207,7 +208,7 @@ class Console(Renting, Following, ChatLink):
 
     def top_facts(self) -> TopFacts:
         """What row 1 says."""
-        detail, read_only = self.glance.detail if self.glance else None, self.workspace.read_only
+        detail, read_only = self.glance.detail if self.glance else None, not self.workspace.may_change
         money = self.glance.rented.money if self.glance else NOTHING_RENTED
         if detail is None:
             return TopFacts(money=money, read_only=read_only, demo=self.demo)
@@ -221,6 +222,8 @@ class Console(Renting, Following, ChatLink):
 
     def banner(self) -> str:
         """One line over the screen when something limits what can be done; else ''."""
+        if self.workspace.hands_off:
+            return "read-only by your own wish: no start, stop, copy or delete; the palette switches it off"
         if self.workspace.read_only:
             owner = self.workspace.owner
             who = f"{clean_line(str(owner), 100)} owns this log" if owner else "opened with --read-only"
@@ -241,12 +244,6 @@ class Console(Renting, Following, ChatLink):
 
     # help, palette, clipboard
 
-    def copy(self, text: str, what: str) -> None:
-        """Put text on the clipboard, and say by which way it went."""
-        from console import clipboard
-
-        self.notify(clipboard.put(self, text, what, self.workspace.home.path), markup=False)
-
     def action_help_screen(self) -> None:
         from console.screens.help import HelpSheet, help_rows
         from console.version import version
@@ -256,23 +253,11 @@ class Console(Renting, Following, ChatLink):
         self.push_screen(HelpSheet(about, rows, version()))
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
-        """Every binding of the screen and of the app, what no key does, then the framework's own."""
-        yield SystemCommand("end the rented machine", "Says what would be lost, and asks", self.action_end_rental)
-        yield SystemCommand("change the budget", "The guard's sheet, with another limit", self.action_limit_rental)
-        seen = set()
-        for node, binding, enabled, tooltip in screen.active_bindings.values():
-            if binding.id and binding.description and enabled and binding.action not in seen:
-                seen.add(binding.action)
-                title = f"{binding.description}  ({self.get_key_display(binding)})"
-                yield SystemCommand(title, tooltip or binding.description, _runner(self, binding.action, node))
+        """Every action by name, then the framework's own."""
+        from console.palette import commands
+
+        yield from commands(self, screen)
         yield from (command for command in super().get_system_commands(screen) if command.title not in ("Quit", "Keys"))
-
-
-def _runner(app: Console, action: str, node: Any) -> Callable[[], object]:
-    async def run() -> None:
-        await app.run_action(action, node)
-
-    return run
 
 
 def _own_keys(home: Home) -> dict[str, str]:

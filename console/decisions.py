@@ -16,13 +16,13 @@ from textual.message import Message
 
 from console.errors import ConsoleError
 from console.machines.targets import RENTED
-from console.messages import ActionDone, ActionRefused, PlanMade, RunsListed
+from console.messages import ActionDone, ActionRefused, ListRead, PageRead, PlanMade
 from console.text import clean_line
 from engine.config import ConfigError
 from remote.errors import RemoteError
 
 if TYPE_CHECKING:
-    from console.glance import Glance
+    from console.glance import Glance, RunRow
     from console.reader import Reader
     from console.runstate import RunState
     from console.settings import Settings
@@ -40,6 +40,7 @@ class Decisions(App[str]):
     reader: Reader
     run_in_front: str | None
     compared: tuple[str, ...] = ()  # runs that are drawn beside it
+    recipe_to_start = ""
 
     @property
     def state(self) -> RunState | None:
@@ -72,12 +73,16 @@ class Decisions(App[str]):
 
     def action_start_new(self) -> None:
         """Show what starting the recipe of the settings would do, and start it after a yes."""
-        chosen = self.settings.run
-        target = self.workspace.hosts.targets.default or chosen.target
+        self.start_recipe(self.settings.run.recipe)
+
+    def start_recipe(self, recipe: str) -> None:
+        """Show what starting this recipe would do, where runs go now, and start it after a yes."""
+        self.recipe_to_start = recipe
+        target = self.workspace.hosts.targets.default or self.settings.run.target
         if target in RENTED:
             self.start_by_renting()
         else:
-            self.in_background(lambda: PlanMade(self.workspace.operator.plan(chosen.recipe, target)))
+            self.in_background(lambda: PlanMade(self.workspace.operator.plan(recipe, target)))
 
     def start_by_renting(self) -> None:
         """Show offers and ask for a budget first."""
@@ -137,40 +142,65 @@ class Decisions(App[str]):
 
     def action_choose_run(self) -> None:
         """Choose which run is in front."""
-        self._list_runs("show")
+        self._offer("Choose a run", "no runs yet: press s on screen 1", lambda row: True, self.show_run)
+
+    def action_choose_resume(self) -> None:
+        """Choose a run that ended early, and go on with it."""
+        from console.runstate import RESUMABLE
+
+        self._offer("Resume which run from its newest checkpoint?", "no run ended early: there is nothing to resume",
+                    lambda row: row.word in [str(word) for word in RESUMABLE], self._resume)
 
     def action_compare(self) -> None:
         """Choose a run to draw beside the one in front, or to take away again."""
-        self._list_runs("compare")
+        front = self.glance.detail.run.id if self.glance and self.glance.detail else ""
+        self._offer("Draw which run beside this one?", "there is no other run", lambda row: row.run.id != front,
+                    self._beside)
 
-    def _list_runs(self, purpose: str) -> None:
-        """All of them, by what is known here: no machine is asked for a list."""
+    def _offer(self, title: str, empty: str, fits: Callable[[RunRow], bool], chosen: Callable[[str], object]) -> None:
+        """A list of runs, by what is known here: no machine is asked for a list."""
         from console.glance import RunRow
+        from console.screens.run_choices import run_choices
 
         def listed() -> Message:
             runs = self.workspace.queries.runs(500)
             states = self.workspace.operator.states(runs, ask=False)
-            return RunsListed(tuple(RunRow(run, str(states[run.id].word)) for run in runs), purpose)
+            rows = [row for run in runs if fits(row := RunRow(run, str(states[run.id].word)))]
+            return ListRead(title, run_choices(rows, self.compared if chosen == self._beside else ()), empty, chosen)
 
         self.in_background(listed)
 
-    @on(RunsListed)
-    def _runs_listed(self, message: RunsListed) -> None:
+    def action_choose_recipe(self) -> None:
+        """Choose what to train; its stages, time and cost are shown before anything starts."""
+        from console.screens.run_choices import recipe_choices
+
+        def listed() -> Message:
+            from engine.recipe import list_recipes
+
+            found, _ = list_recipes([self.workspace.home.recipes])
+            return ListRead("Start which recipe?", recipe_choices(found), "there is none", self.start_recipe)
+
+        self.in_background(listed)
+
+    @on(ListRead)
+    def _list_read(self, message: ListRead) -> None:
         from console.screens.picker import Picker
-        from console.screens.run_choices import compare_choices, run_choices
 
-        if message.purpose == "show":
-            self.push_screen(Picker("Choose a run", run_choices(message.rows), "no runs yet: press s on screen 1"),
-                             lambda run: self.show_run(run) if run else None)
-        else:
-            front = self.glance.detail.run.id if self.glance and self.glance.detail else ""
-            choices = compare_choices(message.rows, front, self.compared)
-            self.push_screen(Picker("Draw which run beside this one?", choices, "there is no other run"), self._beside)
+        def taken(chosen: str | None) -> None:
+            if chosen:
+                message.chosen(chosen)
 
-    def _beside(self, run: str | None) -> None:
-        if run is not None:
-            others = tuple(other for other in self.compared if other != run)
-            self.compare_with(others if run in self.compared else (*others, run)[-2:])
+        self.push_screen(Picker(message.title, message.choices, message.empty), taken)
+
+    @on(PageRead)
+    def _page_read(self, message: PageRead) -> None:
+        from console.screens.sheets import page_sheet
+
+        self.push_screen(page_sheet(message.title, message.text, message.rows, message.same))
+
+    def _beside(self, run: str) -> None:
+        others = tuple(other for other in self.compared if other != run)
+        self.compare_with(others if run in self.compared else (*others, run)[-2:])
 
     def compare_with(self, runs: tuple[str, ...]) -> None:
         """Draw these runs beside the one in front."""

@@ -149,7 +149,8 @@ def _run_folders() -> list[Path]:
 def _terminal() -> Iterator[Finding]:
     term = os.environ.get("TERM", "")
     colours = "truecolor" if os.environ.get("COLORTERM") in ("truecolor", "24bit") else term or "unknown"
-    yield Finding(OK, "terminal", f"{colours}, encoding {sys.stdout.encoding or 'unknown'}")
+    encoding = getattr(sys.__stdout__, "encoding", None) or "unknown"  # while a screen is open sys.stdout is its own
+    yield Finding(OK, "terminal", f"{colours}, encoding {encoding}")
     if os.environ.get("TMUX"):
         yield Finding(WARNING, "clipboard", "inside tmux copying reaches the clipboard only when tmux lets it",
                       "put `set -g set-clipboard on` into tmux.conf")

@@ -5,7 +5,7 @@ They do not bubble: the app gets each one first and hands it to the screens that
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from console.attaching import Sight
     from console.crosshair import StepFound
     from console.curves import Drawn
-    from console.glance import Glance, RunRow
+    from console.glance import Glance
     from console.keeping.shelf import Shelf
     from console.keeping.transfers import Board, Ended
     from console.plan import Plan
     from console.rental.quote import Quote
     from console.rental.rental import Rental
     from console.screens.attach_sheet import Wish
+    from console.screens.picker import Choice
     from engine.catalog import ModelInfo
 
 
@@ -54,11 +55,23 @@ class StepRead(_Newest, bubble=False):
 
 
 @dataclass
-class RunsListed(_Newest, bubble=False):
-    """All runs, to choose from for a `purpose`: show | compare."""
+class ListRead(Message, bubble=False):
+    """Something to choose from was read; `chosen` is called with the id that was chosen, if one was."""
 
-    rows: tuple[RunRow, ...]
-    purpose: str
+    title: str
+    choices: Sequence[Choice]
+    empty: str
+    chosen: Callable[[str], object]
+
+
+@dataclass
+class PageRead(Message, bubble=False):
+    """Something to read: a title, a sentence, rows of a name and what it says."""
+
+    title: str
+    text: str
+    rows: Sequence[tuple[str, str]] = ()
+    same: str = ""  # the command that says the same
 
 
 @dataclass

@@ -237,6 +237,9 @@ class Operator:
 
     def require_writer(self) -> None:
         """Raises Refused or Conflict where this console may change nothing."""
+        if self._workspace.hands_off:
+            raise Refused("this console is read-only by your own wish: it starts and stops nothing",
+                          "the palette (ctrl+p) switches that off")
         if self._workspace.read_only:
             owner = self._workspace.owner
             if owner is None:

@@ -61,6 +61,7 @@ class Workspace:
         self.queries = Queries(home.runlog)
         self.hosts = Hosts(home.path)
         self.read_only = True
+        self.hands_off = False  # a person wants nothing changed from here for a while; the log is still kept up to date
         self.owner: Owner | None = None
         self.notices: list[str] = []
         self.guard = threading.RLock()  # whoever uses the two writing connections holds it
@@ -93,6 +94,11 @@ class Workspace:
         if not self.read_only:
             self.notices.extend(self.operator.recover())
         return self
+
+    @property
+    def may_change(self) -> bool:
+        """Whether a person may start, stop, copy or delete something from here."""
+        return not (self.read_only or self.hands_off)
 
     def promote(self) -> bool:
         """Become the writer if the owner has left; True when this console writes now."""

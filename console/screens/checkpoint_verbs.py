@@ -24,6 +24,7 @@ from console.widgets.numbers import size
 
 if TYPE_CHECKING:
     from console.app import Console
+    from remote.backup.receipts import Kept
     from remote.host import Host
     from remote.safekeeping import Transfer
 
@@ -66,7 +67,7 @@ class CheckpointVerbs(Screen[None]):
         threading.Thread(target=lambda: self._post(look()), daemon=True, name="shelf").start()
 
     def _start(self, name: str, job: Callable[[Progress, threading.Event], Ended]) -> None:
-        if self.console_app.workspace.read_only:
+        if not self.console_app.workspace.may_change:
             self.app.notify("This console is read-only: it copies and deletes nothing.", markup=False)
         elif not self.desk.start(name, job):
             self.app.notify("Another transfer is under way; wait for its end.", markup=False)
@@ -115,7 +116,9 @@ class CheckpointVerbs(Screen[None]):
         """Read the copies of the marked checkpoint again; of all when it has none."""
         item = self.marked()
         items = [item] if item is not None and item.copies else list(self.shelf.items)
-        copies = [kept for i in items for kept in i.copies]
+        self._verify([kept for i in items for kept in i.copies])
+
+    def _verify(self, copies: list[Kept]) -> None:
         home = self.console_app.workspace.home
         if not copies:
             self.app.notify("There are no copies yet: b makes them.", markup=False)
@@ -130,6 +133,10 @@ class CheckpointVerbs(Screen[None]):
             return Ended(f"{len(results)} copies were read back whole")
 
         self._start(f"verifying {len(copies)} copies", job)
+
+    def action_verify_all(self) -> None:
+        """Read every copy of every checkpoint again."""
+        self._verify([kept for item in self.shelf.items for kept in item.copies])
 
     def action_restore(self) -> None:
         """Bring the marked checkpoint back to where it belongs on this machine."""

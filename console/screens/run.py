@@ -105,7 +105,7 @@ class RunScreen(RunCurves):
 
     def _show_state(self, detail: RunDetail) -> None:
         machine = machine_summary(detail.system.data) if detail.system else ""
-        self.query_one("#run-state", Static).update(state_line(detail, machine))
+        self.query_one("#run-state", Static).update(state_line(detail, machine, self.console_app.newest_alert()))
 
     def tick(self) -> None:
         super().tick()

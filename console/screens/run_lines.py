@@ -8,28 +8,27 @@ from collections.abc import Sequence
 from textual.content import Content
 
 from console.glance import RunDetail
-from console.runlog.queries import Eval
+from console.runlog.queries import Eval, RunEvent
 from console.text import clean_line
 from console.widgets.numbers import ago, grouped, short, size
 from console.widgets.states import LEVEL, RUN, run_state
 
 
-def state_line(detail: RunDetail, machine: str) -> Content:
+def state_line(detail: RunDetail, machine: str, alert: RunEvent | None) -> Content:
     """One row: what happened, since when, and the next key; while all is well, the newest alert or the machine."""
-    line = _state_words(detail, machine)
+    line = _state_words(detail, machine, alert)
     if not detail.run.attached:
         return line
     return Content.assemble(" ", ("attached (not ours)", "bold $text-accent"), line)
 
 
-def _state_words(detail: RunDetail, machine: str) -> Content:
+def _state_words(detail: RunDetail, machine: str, alert: RunEvent | None) -> Content:
     state, word = detail.state, str(detail.state.word)
     if word not in ("running", "starting", "finished", "queued"):
         return Content.assemble(" ", *_sentence(word, state.text), *_next(state.next))
     beat = detail.pulse(time.time())
     if beat.word:
         return Content.assemble(" ", run_state(beat.word), f"  {beat.text}", *_next(beat.next))
-    alert = detail.alerts[-1] if detail.alerts else None
     if alert is not None and word != "finished":
         glyph, colour = LEVEL.get(str(alert.data.get("level")), LEVEL["info"])
         told = clean_line(str(alert.data.get("text", "")), 300)

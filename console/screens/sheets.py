@@ -136,6 +136,16 @@ def notice_sheet(title: str, text: str, detail: Sequence[str] = ()) -> Sheet:
     return Sheet(title, lines, "", "Back")
 
 
+def page_sheet(title: str, text: str, rows: Sequence[tuple[str, str]], same: str) -> Sheet:
+    """Rows of a name and what it says, the names in one column."""
+    width = max((len(name) for name, _ in rows), default=0) + 2
+    lines = [Content(clean_line(text, 400)), Content("")]
+    lines += [Content.assemble((clean_line(name, 60).ljust(width), "$foreground-muted"), clean_line(value, 400))
+              for name, value in rows]
+    lines += [Content(""), Content.assemble(("same as  ", "$foreground-muted"), same)]
+    return Sheet(title, lines, "", "Back")
+
+
 def _stage_row(number: int, stage: PlanStage) -> Row:
     line = Content.assemble((f"{number:>3} ", "$foreground-muted"), (f"{clean_line(stage.title, 15):<15} ", "bold"),
                             clean_line(stage.summary, 120))
