@@ -213,6 +213,9 @@ class Provider(Protocol):
     def account(self) -> Account:
         """Balance and limits as far as the provider tells; raises only CredentialRefused."""
 
+    def clock(self) -> float:
+        """Wall time in seconds by the provider's clock, as far as it told it; deadlines and ages of pods are in it."""
+
     def close(self) -> None:
         """Let the connections go."""
 

@@ -5,6 +5,7 @@ What nobody drives ends at its deadline, inside the pod. What goes wrong is said
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -46,7 +47,7 @@ class Minder:
                         next_sweep = time.monotonic() + SWEEP_EVERY_S
                         self._compare()
                     self._start_drivers()
-            except (ConsoleError, RemoteError) as error:
+            except (ConsoleError, RemoteError, OSError, sqlite3.Error) as error:
                 self.trouble = f"rented machines are not looked after: {error}"
             self.wake.wait(2.0)
             self.wake.clear()
@@ -76,6 +77,6 @@ class Minder:
     def _go_on(self, rental_id: str) -> None:
         try:
             self._rentals.drive(rental_id, lambda rental: False, lambda rental: None, self.stopped)
-        except (ConsoleError, RemoteError) as error:
-            self.trouble = str(error)
+        except (ConsoleError, RemoteError, OSError, sqlite3.Error) as error:  # a full disk here, say
+            self.trouble = f"a rented machine is not looked after: {error}"
             self.stopped.wait(5.0)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from console.rental.book import RentalBook
 from console.rental.machine import Bench
@@ -41,17 +42,27 @@ class Reading:
         if pod is None and not self._provider.is_gone(rental.pod):
             return rental, None
         if pod is None or pod.status == TERMINATED:
-            late = rental.deadline and self._now() >= rental.deadline - 60
-            self._gone(rental, "the pod ended itself at its deadline" if late else "the pod was ended elsewhere")
+            self._gone(rental, self._why_gone(rental))
             return self._book.get(rental.id), None
         return self._book.change(
-            rental.id, self._now(), seen=self._now(), seen_elapsed=elapsed_s(rental, pod, self._now()),
+            rental.id, self._now(), seen=self._now(),
+            seen_elapsed=elapsed_s(rental, pod, self._now(), self._provider.clock()),
             started=rental.started or pod.created or None, usd_per_hour=pod.usd_per_hour or rental.usd_per_hour,
             address=str(pod.ssh) if pod.ssh else rental.address), pod
 
+    def _why_gone(self, rental: Rental) -> str:
+        if rental.deadline and self._provider.clock() >= rental.deadline - 60:
+            return "the pod ended itself at its deadline"
+        with suppress(RemoteError):
+            balance = self._provider.account().balance_usd
+            if balance is not None and balance < rental.usd_per_minute:
+                return "the provider ended the pod because the balance is used up"
+        return "the pod was ended elsewhere"
+
     def _gone(self, rental: Rental, reason: str) -> float:
         self._bench.forget(rental)
-        self._book.change(rental.id, self._now(), phase=Phase.GONE, ended=self._now(),
+        late = self._provider.clock() - rental.deadline if rental.deadline else 0.0  # nobody looked for so long
+        self._book.change(rental.id, self._now(), phase=Phase.GONE, ended=self._now() - max(late, 0.0),
                           reason="; ".join(filter(None, (rental.reason, reason))))
         self._bench.bring_home(rental)  # now that nothing bills
         return 0.0
@@ -79,12 +90,14 @@ class Reading:
         return lines[-1].text[:160] if lines else ""
 
 
-def elapsed_s(rental: Rental, pod: Pod, now: float) -> float:
-    """Seconds that the pod exists, by the provider's own clock where it tells; never less than was known before."""
+def elapsed_s(rental: Rental, pod: Pod, now: float, theirs: float) -> float:
+    """Seconds that the pod exists, by the provider's own word and clock, which is at `theirs`; never less than was
+    known before. Our own clock counts only where the provider says nothing."""
     before = rental.seen_elapsed or 0.0
     if pod.uptime_s is not None:
         told = pod.uptime_s + (max(pod.started - pod.created, 0.0) if pod.started and pod.created else 0.0)
         if told >= before:
             return told
-        return before + min(max(now - (rental.seen or now), 0.0), 2 * STATUS_S)  # it was restarted
+    if pod.created:  # it does not run yet, or was restarted
+        return max(theirs - pod.created, before)
     return before + max(now - (rental.seen or rental.posted or now), 0.0)

@@ -270,7 +270,7 @@ class Rentals:
         with self._guard:
             if self._bench is None:
                 self._bench = PodBench(self._workspace, self._operator, provider, self._say)
-        return Renter(self.book, provider, self._bench, compose_with_key(self._workspace.home, time.time))
+        return Renter(self.book, provider, self._bench, compose_with_key(self._workspace.home, provider.clock))
 
     def _say(self, rental: Rental, text: str) -> None:
         self.book.change(rental.id, time.time(), note=text[:300])

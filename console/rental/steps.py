@@ -26,6 +26,7 @@ from remote.errors import (
     CreateUnknown,
     CredentialRefused,
     EdgeRefused,
+    HostUnreachable,
     NoCapacity,
     NoSuchPod,
     ProviderDown,
@@ -43,6 +44,8 @@ LOOK_S, KEPT_S = 15.0, 60.0
 PACE = 1.0         # all pauses are times this; a pretended provider is asked more often
 LONGEST_PAUSE_S = 60.0
 MOST_FAILURES = 4   # in a row, of what answers and cannot be prepared
+MOST_SILENCES = 16  # in a row, of what does not answer any more: a quarter of an hour at least
+LONGEST_WAIT_S = 900.0  # that a provider may ask for; a longer pause means that our clock was set back
 SAFE = "the newest checkpoint of each stage is safe elsewhere"
 NEVER_READY = "nobody could log in to it in time, so it was ended before it cost more"
 
@@ -70,7 +73,7 @@ class Renter(Reading):
         if rental.settled:
             return math.inf
         pause = rental.next_try - self._now()
-        if pause > 0 and not (rental.end_asked and rental.tries == 0):
+        if 0 < pause <= LONGEST_WAIT_S and not (rental.end_asked and rental.tries == 0):
             return min(pause, LONGEST_PAUSE_S)
         try:
             rental = self._decide(rental)
@@ -80,7 +83,7 @@ class Renter(Reading):
                     return math.inf if rental.settled else 5.0
                 rental = self.arm(rental)
             return math.inf if rental.settled else self._steps[rental.phase](rental)
-        except RemoteError as error:
+        except (RemoteError, OSError) as error:  # OSError: of this machine, such as a full disk
             return self._failed(rental, error)
 
     def _to(self, rental: Rental, phase: Phase, **values: object) -> float:
@@ -96,13 +99,15 @@ class Renter(Reading):
                               next_try=self._now() + seconds)
         return seconds
 
-    def _failed(self, rental: Rental, error: RemoteError) -> float:
+    def _failed(self, rental: Rental, error: RemoteError | OSError) -> float:
         rental = self._book.get(rental.id)
         if rental.phase in EMPTY and isinstance(error, RunnerFailed) and rental.tries >= MOST_FAILURES:
             return self._to(rental, Phase.ENDING, reason=f"it could not be prepared: {error}"[:300])
+        if rental.phase is Phase.PREPARING and isinstance(error, HostUnreachable) and rental.tries >= MOST_SILENCES:
+            return self._to(rental, Phase.ENDING, reason=f"it could not be reached any more: {error}"[:300])
         pause = min(2.0 * 1.7 ** min(rental.tries, 12), LONGEST_PAUSE_S) * (0.75 + self._jitter() / 2) * PACE
         if isinstance(error, RateLimited):
-            pause = max(pause, error.wait_s)
+            pause = max(pause, min(error.wait_s, LONGEST_WAIT_S))
         self._book.change(rental.id, self._now(), tries=rental.tries + 1, next_try=self._now() + pause,
                           note=f"{error} (try {rental.tries + 1})"[:300])
         return pause
@@ -115,7 +120,7 @@ class Renter(Reading):
             self._to(rental, Phase.ENDING, reason="ended at once, as asked")
         elif phase is Phase.ASKED and rental.end_asked:
             self._to(rental, Phase.NEVER, reason="withdrawn before anything was asked for")
-        elif phase in EMPTY | AT_WORK and (reason := self._why_end(rental)):
+        elif phase in EMPTY | AT_WORK and (reason := self._why_end(rental)) and not self._is_denied(rental):
             self._to(rental, Phase.SAVING if phase in AT_WORK else Phase.ENDING, reason=reason)
         return self._book.get(rental.id)
 
@@ -126,11 +131,25 @@ class Renter(Reading):
             return f"the budget of ${rental.budget_usd:.2f} and {rental.budget_hours:g} h is nearly used up"
         return ""
 
+    def _is_denied(self, rental: Rental) -> bool:
+        """Whether the provider says otherwise: our own clock may have jumped, and its word counts. While it does not
+        answer, ours does."""
+        if rental.end_asked or not rental.pod:
+            return False
+        try:
+            rental, pod = self._read(rental)
+        except RemoteError:
+            return False
+        return rental.settled or (pod is not None and rental.guard_in(self._now()) > 0)
+
     # until a pod is there
 
     def _asked(self, rental: Rental) -> float:
         offer = next_offer(rental)
         if offer is None:
+            tried = rental.detail.get("tried", ())
+            if tried and set(tried) <= set(rental.detail.get("forbidden", ())):
+                return self._to(rental, Phase.NEVER, reason=rental.note)
             if not rental.detail.get("wait"):
                 return self._to(rental, Phase.NEVER, reason=f"no capacity: {rental.note or 'nothing is in stock'}")
             self._book.change(rental.id, self._now(), detail=refreshed(rental, self._provider))
@@ -148,7 +167,10 @@ class Renter(Reading):
             self._book.change(rental.id, self._now(), since=self._now(), note=f"{error}; it is not asked for twice")
             return 0.0
         except (NoCapacity, AccessRefused) as error:
-            later = {**rental.detail, "tried": [*rental.detail.get("tried", ()), offer.data_center + offer.gpu]}
+            key = offer.data_center + offer.gpu
+            later = {**rental.detail, "tried": [*rental.detail.get("tried", ()), key]}
+            if isinstance(error, AccessRefused):
+                later["forbidden"] = [*rental.detail.get("forbidden", ()), key]
             return self._to(rental, Phase.ASKED, note=str(error), detail=later)
         except (BalanceExhausted, BadRequest, CredentialRefused) as error:
             return self._to(rental, Phase.NEVER, reason=str(error))
@@ -226,7 +248,8 @@ class Renter(Reading):
     # the way out
 
     def _saving(self, rental: Rental) -> float:
-        if self._now() - rental.since < min(STOP_S, max(rental.deadline - rental.since, 0.0) / 2):
+        waited = self._now() - rental.since
+        if waited < min(STOP_S, max(rental.deadline - self._provider.clock() + waited, 0.0) / 2):
             self._bench.stop(rental)
             if self._bench.running(rental):
                 return self._wait(rental, 3.0, "the step is finished and saved first")

@@ -44,7 +44,7 @@ def sweep(book: RentalBook, provider: Provider, now: Callable[[], float] = time.
         if rental is None:
             told = parse_pod_name(pod.name)
             deadline = told.deadline if told else 0.0
-            overdue = told is not None and now() > deadline + GRACE_S
+            overdue = told is not None and provider.clock() > deadline + GRACE_S  # ours may be wrong by days
             strays.append(Stray(pod, told.run if told else pod.name, deadline, overdue))
         elif rental.settled or (rental.pod and rental.pod != pod.id):
             reopened.append(rental.id)

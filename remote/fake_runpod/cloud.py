@@ -28,6 +28,7 @@ _LOG_LINES = 20_000
 FAULTS = {
     "no_capacity": "a create is refused: nothing free",
     "no_balance": "a create is refused with 402",
+    "not_allowed": "a create is refused with 403 by the API itself",
     "rate_limited": "a request is answered 429 with Retry-After 1",
     "reply_lost": "a create is carried out and the connection is cut before the reply",
     "error_after": "a create is carried out and answered with 500",
@@ -195,6 +196,8 @@ class FakeCloud:
             return life
 
     def _afford(self, price: float) -> None:
+        if self.due("not_allowed"):
+            raise Refused(403, "access denied")
         if self.due("no_balance") or self.balance < price:
             raise Refused(402, f"insufficient balance: ${self.balance:.2f} left, one hour costs ${price:.2f}")
         if self.spend_per_hour + price > self.spend_limit:

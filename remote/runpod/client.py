@@ -133,6 +133,9 @@ class RunPod:
         except (httpx.HTTPError, ProviderError, ValueError, KeyError, TypeError, AttributeError):
             return Account(note="RunPod did not tell the balance: its old API, the only one that does, gave no answer")
 
+    def clock(self) -> float:
+        return self._api.clock()
+
     def close(self) -> None:
         self._api.close()
 

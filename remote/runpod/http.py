@@ -11,6 +11,8 @@ import re
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
@@ -39,6 +41,7 @@ _FULL = re.compile(r"no longer any instances|no instances|capacity|not enough fr
                    r"|could not find .*machine|resources? .*unavailable", re.IGNORECASE)
 _DISK = re.compile(r"disk space", re.IGNORECASE)
 _CREATE_TIMEOUT = 120.0
+_CLOCKS_AGREE_S = 5.0  # a reply's date has whole seconds, and travelled
 _LONGEST_DETAIL = 600  # characters of foreign text in one of our sentences
 
 
@@ -51,7 +54,9 @@ class Api:
         self._stop = stop or threading.Event()
         self.client = httpx.Client(base_url=base.rstrip("/"), timeout=httpx.Timeout(30.0, connect=10.0),
                                    headers={"Authorization": f"Bearer {key.reveal()}", "User-Agent": agent},
-                                   limits=httpx.Limits(max_connections=16))
+                                   limits=httpx.Limits(max_connections=16),
+                                   event_hooks={"response": [self._hear_clock]})
+        self._ahead: float | None = None  # seconds that their clock is before ours; None: not heard yet
 
     def get(self, path: str, **query: Any) -> dict[str, Any]:
         """The JSON object in the reply. Raises NoSuchPod for 404."""
@@ -74,6 +79,18 @@ class Api:
             if reply.status_code == 429 and self._wait(wait_of(reply.headers), deadline):
                 continue
             return self._created(reply)
+
+    def clock(self) -> float:
+        """Their wall time, from the date of their replies; ours where both agree or they tell none."""
+        if self._ahead is None:
+            with suppress(httpx.HTTPError, RuntimeError):
+                self.client.head("/openapi.json", timeout=10.0)
+        return time.time() + (self._ahead or 0.0)
+
+    def _hear_clock(self, reply: httpx.Response) -> None:
+        with suppress(ValueError):
+            ahead = parsedate_to_datetime(reply.headers.get("date", "")).timestamp() - time.time()
+            self._ahead = ahead if abs(ahead) > _CLOCKS_AGREE_S else 0.0
 
     def close(self) -> None:
         self._stop.set()

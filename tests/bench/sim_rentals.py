@@ -25,7 +25,7 @@ from typing import Any, ClassVar
 
 from console.rental.book import RentalBook
 from console.rental.offers import detail_of
-from console.rental.rental import Phase, Rental
+from console.rental.rental import RESUMABLE, Phase, Rental
 from console.rental.steps import Renter
 from console.rental.sweep import sweep
 from console.runlog import migrations
@@ -65,6 +65,8 @@ class Life:
     precious: bool = False  # something exists only on the pod
     copies_fail: bool = False
     job_s: float | None = None  # how long the run takes; None: by chance
+    fails: bool = False  # the run does not end well
+    attempts: int = 1
     wrong: list[str] = field(default_factory=list)
 
 
@@ -176,6 +178,12 @@ class Cloud:
         self._alive()
         return self.pods_now[pod_id]["ended"] is not None or not self._seen(self.pods_now[pod_id])
 
+    def clock(self) -> float:
+        return self.now
+
+    def account(self) -> words.Account:
+        return words.Account()
+
     def log(self, pod_id: str, *, source: str = "", tail: int = 100) -> list[words.LogLine]:
         self._trouble()
         return []
@@ -201,11 +209,16 @@ class Machine:
         self.cloud.now += self.cloud.rng.uniform(5, 60)
         self._link(rental)
 
+    def extend(self, rental: Rental, deadline: float) -> None:
+        self._link(rental)
+        self.cloud.pods_now[rental.pod]["timer"] = deadline
+        self._link(rental)
+
     def launch(self, rental: Rental) -> None:
         self._link(rental)
         life = self.cloud.life
-        if life.job == "none":
-            life.job, life.precious = "running", True
+        if life.job == "none" or rental.attempt > life.attempts:
+            life.job, life.precious, life.attempts = "running", True, rental.attempt
             life.job_ends = self.cloud.now + (life.job_s or self.cloud.rng.choice([30, 300, 1500, 9000]))
         self._link(rental)
 
@@ -215,6 +228,10 @@ class Machine:
         if life.job == "running" and self.cloud.now >= life.job_ends:
             life.job = "ended"
         return life.job == "running"
+
+    def failure(self, rental: Rental) -> str:
+        self._link(rental)
+        return "the run failed: exit 1" if self.cloud.life.fails else ""
 
     def stop(self, rental: Rental) -> None:
         self._link(rental)
@@ -286,11 +303,13 @@ def one_life(number: int, book: RentalBook, rng: random.Random, faults: float, c
     """From the intent to the end; the cloud as it is then, and the ledger's row."""
     cloud = Cloud(rng, faults)
     cloud.life.copies_fail = rng.random() < faults / 2
+    cloud.life.fails, resumes = rng.random() < 0.2, rng.random() < 0.5
     begin = cloud.now
     hours = rng.choice([0.2, 0.5, 2.0])
     want = words.Want()
     start = Rental(f"r{number}", f"run{number}", "sim", Phase.ASKED, rng.choice([5.0, 50.0]), hours, cloud.now,
-                   usd_per_hour=RATE, detail=detail_of(want, [OFFER, replace(OFFER, data_center="EU-2")], False))
+                   usd_per_hour=RATE, hold_s=rng.choice([0.0, 900.0]),
+                   detail=detail_of(want, [OFFER, replace(OFFER, data_center="EU-2")], False))
     book.open(start)
     asks = cloud.now + rng.uniform(0, 3000) if rng.random() < 0.2 else 1e18
     machine = Machine(cloud)
@@ -309,6 +328,9 @@ def one_life(number: int, book: RentalBook, rng: random.Random, faults: float, c
                 if cloud.now > asks and not row.end_asked:
                     cloud.asked_now = rng.random() < 0.3
                     book.change(start.id, cloud.now, end_asked="now" if cloud.asked_now else "safely")
+                if row.phase is Phase.HELD and resumes and rng.random() < 0.1:  # a person comes to look
+                    cloud.life.fails, resumes = rng.random() < 0.5, False
+                    book.change(start.id, cloud.now, expect=RESUMABLE, phase=Phase.STARTING, attempt=2, proof="")
                 for pod in cloud._alive():
                     if book.named(pod["name"]) is None:
                         cloud.life.wrong.append("a pod that the ledger does not name")
