@@ -395,14 +395,15 @@ def test_a_pod_ends_itself_at_its_deadline_and_only_the_file_moves_it(real: tupl
     ending = runpod.create(spec(public_key=public, gpu="NVIDIA GeForce RTX 4090", count=1,
                                 command=deadline.start_command(time.time() + 3, api=server.base, every_s=0.2)))
     staying = runpod.create(spec(public_key=public, gpu="NVIDIA GeForce RTX 4090", count=1,
-                                 command=deadline.start_command(time.time() + 3, api=server.base, every_s=0.2)))
+                                 command=deadline.start_command(time.time() + 90, api=server.base, every_s=0.2)))
     host = pod_host(runpod, staying.id, key, tmp_path / "known_hosts")
     wait_until_ready(runpod, staying.id, host, gpus=1, usd_per_hour=1, created=staying.created,
                      progress=lambda _: None, stop=threading.Event(), look_s=0.1)
-    moved = time.time() + 5
+    until(lambda: runpod.is_gone(ending.id))
+    deadline.set_deadline(host, time.time() + 3)
+    moved = time.time() + 6
     deadline.set_deadline(host, moved)
     host.run(["sh", "-c", "echo junk > ~/other; touch ~/.llmconsole/deadline"])
-    until(lambda: runpod.is_gone(ending.id))
     assert runpod.get(staying.id) is not None
     until(lambda: runpod.is_gone(staying.id))
     assert time.time() >= moved - 1
