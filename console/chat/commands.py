@@ -62,6 +62,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "forget": ("", "delete the kept copy of this chat"),
     "export": ("[FILE]", "write the chat as JSONL that custom-data training reads"),
     "tokens": ("[TEXT]", "how many tokens a text takes; without a text: this chat"),
+    "page": ("", "these models in a browser; again: closes that page"),
     "help": ("", "this list"),
 }
 _ALIASES = {"temperature": "temp", "top_k": "topk", "top_p": "topp", "max_tokens": "max", "clear": "new",

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from console.errors import ConsoleError
-from console.machines.targets import LOCAL, Target
+from console.machines.targets import LOCAL
 from remote.secret_text import child_environment
 
 if TYPE_CHECKING:
@@ -70,26 +70,25 @@ def launch_here() -> ChatProcess:
     return ProcessHere([sys.executable, *CHAT])
 
 
-def launcher(target: str = LOCAL, hosts: Hosts | None = None) -> Launch:
-    """Starts the process on that target. Raises NotFound now, HostUnreachable when it is called."""
+def launcher(target: str = LOCAL, hosts: Hosts | None = None, words: Sequence[str] = CHAT,
+             env: Mapping[str, str] | None = None) -> Launch:
+    """Starts Python with these words on that target; `env` is there beside ours, and in no process list.
+
+    Raises NotFound or ConsoleError now, HostUnreachable when it is called.
+    """
     if target == LOCAL:
-        return launch_here
+        return lambda: ProcessHere([sys.executable, *words])
     if hosts is None:
         from console.machines.hosts import Hosts
 
         hosts = Hosts()
-    there = prepared(hosts, target)
+    there = hosts.target(target)
+    if not there.python:
+        raise ConsoleError(f"{target} is not prepared yet", f"llmconsole target up {target}")
+    more = {**(env or {}), **({"NANOCHAT_BASE_DIR": there.base} if there.base else {})}
 
     def launch() -> ChatProcess:
         host: Any = hosts.get(target)
-        return host.open_pipe([*there.python, *CHAT], env={"NANOCHAT_BASE_DIR": there.base} if there.base else None)
+        return host.open_pipe([*there.python, *words], env=more)
 
     return launch
-
-
-def prepared(hosts: Hosts, name: str) -> Target:
-    """What is known of a target that our code was put on. Raises NotFound, ConsoleError."""
-    there = hosts.target(name)
-    if not there.python:
-        raise ConsoleError(f"{name} is not prepared yet", f"llmconsole target up {name}")
-    return there

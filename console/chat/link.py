@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from textual.app import App
@@ -15,6 +16,7 @@ from remote.errors import RemoteError
 if TYPE_CHECKING:
     from console.chat.client import ChatClient
     from console.chat.launch import Launch
+    from console.chat.model_server import ModelServer
     from console.workspace import Workspace
 
 
@@ -31,6 +33,7 @@ class ChatLink(App[str]):
         super().__init__()
         self._chat_clients: dict[int, ChatClient] = {}
         self._chat_targets: dict[int, str] = {}
+        self._page: ModelServer | None = None
 
     def chat_start(self, side: int = 0, target: str = LOCAL) -> None:
         """Start a chat worker on a target, in the place of one elsewhere; it says `ready`, or ChatDied comes."""
@@ -71,7 +74,38 @@ class ChatLink(App[str]):
             self._chat_clients[side].send(operation)
 
     async def chat_kill(self, side: int | None = None) -> None:
-        """End one worker, or all."""
+        """End one worker, or all and the page."""
         for number, client in list(self._chat_clients.items()):
             if side in (None, number):
                 await client.kill()
+        page = self._page if side is None else None
+        if page is not None:
+            self._page = None
+            await asyncio.to_thread(page.close, 0.0)
+
+    def chat_page(self, target: str, tell: Callable[[str], object]) -> None:
+        """Open a page with a target's models for a browser on this machine, or end the one that is open."""
+        from console.chat.model_server import ModelServer
+
+        page = self._page
+        if page is not None:
+            self._page = None
+            tell("the page is closed")
+            self.run_worker(page.close, thread=True, exit_on_error=False)
+            return
+        new = self._page = ModelServer(self.workspace.hosts, target)
+        tell("starting a page for the browser …")
+        self.run_worker(lambda: self._open_page(new, tell), thread=True, exit_on_error=False)
+
+    def _open_page(self, page: ModelServer, tell: Callable[[str], object]) -> None:
+        """In a thread of its own."""
+        try:
+            page.start()
+        except (ConsoleError, RemoteError, OSError) as error:
+            if self._page is page:
+                self._page = None
+                self.call_from_thread(tell, f"no page: {error}")
+            return
+        if self._page is page:
+            told = f"These models in a browser, until f8 or the end of this console:\n{page.url}"
+            self.call_from_thread(tell, told)

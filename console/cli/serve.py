@@ -73,8 +73,8 @@ def argv(wanted: Sequence[str], named: Callable[[str | None], ModelInfo], asked:
 def _serve_there(name: str, wanted: Sequence[str], asked: tuple[str | None, str | None, int | None],
                  flags: dict[str, Any]) -> None:
     """The server on another machine, bound to its loopback, and a port here that leads to it."""
-    from console.chat.far_server import FarServer
     from console.chat.launch import launcher
+    from console.chat.model_server import ModelServer
     from console.chat.pipe import ChatPipe
     from console.machines.hosts import Hosts
 
@@ -86,7 +86,7 @@ def _serve_there(name: str, wanted: Sequence[str], asked: tuple[str | None, str 
         known = models_there(pipe)
     port = flags.pop("port")
     words = argv(wanted, lambda model: pick(known, model, *asked), asked, flags)
-    server = FarServer(hosts, name, words, port)
+    server = ModelServer(hosts, name, words, port)
     try:
         server.start()
         line(f"{server.about}\n{server.url}  a page to chat; /v1 speaks OpenAI's API; computed on {name}")

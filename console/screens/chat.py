@@ -28,6 +28,7 @@ from console.widgets.chat_pane import ChatPane
 from console.widgets.chat_stats import stat_line, stat_lines
 from console.widgets.prompt import Prompt
 from console.widgets.text_pane import TextPane
+from console.widgets.turns import Transcript
 
 FLUSH_S = 0.08  # at most 12 times a second: smooth to read, cheap to draw
 _NO_MODEL = "No model here yet. Press esc, then 1 and enter: the first row trains one."
@@ -51,8 +52,10 @@ class ChatScreen(ChatVerbs):
         Binding("ctrl+n", "new", "new chat", id="chat.new", tooltip="Forget this chat and begin another"),
         Binding("f4", "beside", "side by side", id="chat.beside", show=False,
                 tooltip="A second model answers beside this one; again: ends that"),
-        Binding("f6", "export", "export chat", id="chat.export", show=False,
+        Binding("f6", "export", "export chat", id="chat.export", show=False, priority=True,
                 tooltip="Write the chat as a line of JSON that custom-data training reads"),
+        Binding("f8", "page", "page in a browser", id="chat.page", show=False,
+                tooltip="Serve this machine's models to a browser here; again: ends that"),
         Binding("enter,i", "prompt", "write", id="chat.prompt", show=False, tooltip="Back to the prompt"),
         Binding("pageup", "scroll(-1)", "up", id="chat.page_up", show=False, priority=True, tooltip="Read further up"),
         Binding("pagedown", "scroll(1)", "down", id="chat.page_down", show=False, priority=True, tooltip="Read on"),
@@ -269,10 +272,10 @@ class ChatScreen(ChatVerbs):
         self.query_one("#prompt").focus()
 
     def action_scroll(self, by: int) -> None:
-        for pane in self._panes:
-            (pane.transcript.scroll_page_down if by > 0 else pane.transcript.scroll_page_up)(animate=False)
+        for transcript in self.query(Transcript):
+            (transcript.scroll_page_down if by > 0 else transcript.scroll_page_up)(animate=False)
 
     def action_follow(self) -> None:
-        for pane in self._panes:
-            pane.transcript.following = True
-            pane.transcript.keep_up()
+        for transcript in self.query(Transcript):
+            transcript.following = True
+            transcript.keep_up()

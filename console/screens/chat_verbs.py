@@ -84,7 +84,8 @@ class ChatVerbs(ConsoleScreen):
         elif name == "tokens":
             self._count_tokens(argument)
         else:
-            {"retry": self.action_again, "new": self.action_new, "open": self.action_open}[name]()
+            {"retry": self.action_again, "new": self.action_new, "open": self.action_open,
+             "page": self.action_page}[name]()
 
     def _model_command(self, name: str, argument: str) -> None:
         if name == "compare" and argument == "off":
@@ -144,7 +145,7 @@ class ChatVerbs(ConsoleScreen):
 
     def keep(self, title: str = "") -> None:
         """Keep this chat, from now on after every answer. Raises ConsoleError."""
-        if self.console_app.workspace.read_only:
+        if not self.console_app.workspace.may_change:
             raise Refused("this console is read-only, so chats are not kept")
         rows = self.session.conversation.rows()
         if not rows:
@@ -196,7 +197,7 @@ class ChatVerbs(ConsoleScreen):
         """Delete the kept copy of the chat on screen. Raises ConsoleError."""
         if self.kept is None:
             raise ConsoleError("this chat is not kept")
-        if self.console_app.workspace.read_only:
+        if not self.console_app.workspace.may_change:
             raise Refused("this console is read-only, so chats stay")
         self._store.forget(self.kept)
         self.kept = None
@@ -208,7 +209,7 @@ class ChatVerbs(ConsoleScreen):
 
     def export(self, name: str = "") -> None:
         """Append the chat to a JSONL file below the console's folder. Raises ConsoleError."""
-        if self.console_app.workspace.read_only:
+        if not self.console_app.workspace.may_change:
             raise Refused("this console is read-only, so nothing is written")
         text = export_line(self.session.conversation.messages(), self.session.taste.system)
         file = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(name).name).strip(".-") or time.strftime("chat-%Y%m%d-%H%M%S")
@@ -228,6 +229,9 @@ class ChatVerbs(ConsoleScreen):
             self.tell(str(error))
 
     # models
+
+    def action_page(self) -> None:
+        self.console_app.chat_page(self.session.target, self.tell)
 
     def action_pick(self) -> None:
         """Choose among the models of the machine that the chat is on, or another machine."""

@@ -39,15 +39,18 @@ class ChatPane(Titled, Vertical):
         yield Static(classes="empty", markup=False)
 
     def on_mount(self) -> None:
-        self.show_frame()
+        self.sync()
 
     @property
-    def transcript(self) -> Transcript:
-        return self.query_one(Transcript)
+    def transcript(self) -> Transcript | None:
+        """None while it is being composed, after which it shows itself, or is being removed."""
+        return next(iter(self.query(Transcript)), None)
 
     def sync(self) -> None:
         """As many views as turns, each for its own turn; the end comes into view."""
         transcript = self.transcript
+        if transcript is None:
+            return
         views, turns = list(transcript.query(TurnView)), self.session.conversation.turns
         same = 0
         while same < min(len(views), len(turns)) and views[same].turn is turns[same]:
@@ -65,15 +68,17 @@ class ChatPane(Titled, Vertical):
         """Draw the newest turn again, and the answer before it, which may have ended meanwhile."""
         for view in list(self.query(TurnView))[-3:]:
             view.update_turn()
-        self.transcript.keep_up()
+        if self.transcript is not None:
+            self.transcript.keep_up()
         self.show_frame()
 
     @on(Transcript.Moved)
     def show_frame(self) -> None:
         """Title, state, and the words of an empty chat."""
-        if not (self.query(Transcript) and self.query(".empty")):
-            return  # it is being composed, and will show itself then, or is being removed
-        session, following = self.session, self.transcript.following
+        transcript = self.transcript
+        if transcript is None or not self.query(".empty"):
+            return
+        session, following = self.session, transcript.following
         writing = session.conversation.writing is not None
         doing = _DOING.get(session.doing, _WRITING if writing else session.taste.words() if session.chosen else "")
         where = "" if session.target == LOCAL else f" on {clean_line(session.target, 24)}"

@@ -264,8 +264,10 @@ async def test_a_chat_is_kept_reopened_and_exported(drive: Any, trained: Any, tm
         store = ChatStore(tmp_path / "home" / "chats" / "chats.db")
         await driver.until(lambda: [c.replies for c in store.all()] == [2], "the second answer kept")
         assert (tmp_path / "home" / "chats" / "chats.db").stat().st_mode & 0o077 == 0
-        await burst(driver, "/export ../talk")
+        await driver.press("f6")  # also while the prompt has the focus, where it would select a line
         await driver.sees("written to")
+        await burst(driver, "/export ../talk")
+        await driver.sees("talk.jsonl")
         [line] = (tmp_path / "home" / "chats" / "talk.jsonl").read_text().splitlines()
         assert [m["role"] for m in json.loads(line)] == ["user", "assistant"] * 2
         assert all(isinstance(m["content"], str) for m in json.loads(line))

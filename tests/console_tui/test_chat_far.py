@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import pytest
 
@@ -97,6 +99,13 @@ async def test_the_screen_talks_to_a_model_there(drive: Any, world: Any, far: An
         await driver.write("hello")
         await driver.press("enter")
         await driver.until(lambda: "Hi\n" in driver.app.screen.session.conversation.turns[-1].text + "\n", "Hi", 30)
+        await driver.press("f8")
+        await driver.sees("http://127.0.0.1:", 30)
+        url = re.findall(r"http://127\.0\.0\.1:\d+", driver.text())[0]
+        health = await asyncio.to_thread(httpx.get, f"{url}/health")
+        assert health.json()["ready"], "a browser here reaches the model there"
+        await driver.press("f8")
+        await driver.sees("the page is closed")
         await driver.press("ctrl+o")
         await driver.sees("models of this machine")
 

@@ -1,4 +1,4 @@
-"""`serve --target`: a server on another machine, over a real SSH server, that does not outlive whoever asked for it."""
+"""Servers that do not outlive whoever asked for them: here, and on another machine over a real SSH server."""
 
 from __future__ import annotations
 
@@ -17,9 +17,12 @@ import httpx
 import psutil
 import pytest
 
+from console.chat.model_server import ModelServer
 from console.cli.main import call
+from console.errors import ConsoleError
 from console.exit_codes import Exit
-from console.machines.targets import SSH, Target, Targets
+from console.machines.hosts import Hosts
+from console.machines.targets import LOCAL, SSH, Target, Targets
 from remote.ssh.known_hosts import KnownHosts
 
 ROOT = Path(__file__).parents[2]
@@ -121,6 +124,19 @@ def test_a_server_that_ends_is_told(served_box: Any, console: Callable[[], Conso
         process.kill()
     _, err = here.process.communicate(timeout=25)
     assert here.process.returncode == Exit.WORK_FAILED and "the server on box ended" in err and "Traceback" not in err
+
+
+def test_one_on_this_machine_ends_with_whoever_started_it(served_box: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NANOCHAT_BASE_DIR", str(served_box.folder / "base"))
+    server = ModelServer(Hosts(), LOCAL)
+    server.start()
+    assert server.about.startswith("sft/d1@5") and httpx.get(f"{server.url}/health").json()["status"] == "ok"
+    server.close()
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(server.url)
+    monkeypatch.setenv("NANOCHAT_BASE_DIR", str(served_box.folder / "nothing"))
+    with pytest.raises(ConsoleError, match="no trained model"):
+        ModelServer(Hosts(), LOCAL).start()
 
 
 def test_what_cannot_work_is_said_before_anything_starts(served_box: Any, capsys: pytest.CaptureFixture[str]) -> None:
