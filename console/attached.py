@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from console.runlog.queries import ATTACHED
 from engine.context import ATTEMPT, EXIT_STOPPED
 from engine.events import EventWriter, parse_line, split_lines
 from engine.nanochat_log import SOURCES, TITLES, Found, NanochatLog
@@ -31,7 +32,6 @@ from remote.errors import FileReplaced, HostRefused, NoSuchFile, RemoteError
 if TYPE_CHECKING:
     from remote.host import Host
 
-ATTACHED = "attached"  # the key of run.json that says what is followed
 _ORDER = {stage: f"{number:02d}-{stage}" for number, stage in enumerate(TITLES, 1)}
 _LOOK_S = 15.0  # seconds between looks for new logs and checkpoints of a folder
 _MODEL = re.compile(r"model_(\d{1,9})\.pt")

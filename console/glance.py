@@ -16,10 +16,11 @@ from console.pulse import Pulse, Signs, pulse
 from console.rental.book import Entry
 from console.rental.money import NOTHING_RENTED, Money
 from console.rental.rental import Rental
-from console.runlog.queries import Checkpoint, Eval, Latest, Run, RunEvent, Stage, SystemFacts
+from console.runlog.queries import ATTACHED, Checkpoint, Eval, Latest, Run, RunEvent, Stage, SystemFacts
 from engine.rundir import RunDir
 
 if TYPE_CHECKING:
+    from console.ledger import Intent
     from console.operator import Operator
     from console.runstate import RunState
     from console.workspace import Workspace
@@ -195,11 +196,20 @@ def _changed(folder: RunDir, stage: str | None) -> float | None:
     return None
 
 
+def _command(intent: Intent) -> str:
+    """The verb that does the same."""
+    what = intent.detail.get("description", {}).get(ATTACHED)
+    if what is None:
+        return f"llmconsole run {intent.action} {intent.run}"
+    option = f"--log {what['log']}" if what["log"] else f"--dir {what['dir']}"
+    return f"llmconsole run attach --target {what['target']} {option} --id {intent.run}"
+
+
 def _activity(workspace: Workspace, run_id: str) -> tuple[RunEvent, ...]:
     """Events and the operator's own commands in order of time; a command's place is below zero."""
     events = workspace.queries.events(run_id, kinds=_ACTIVITY, limit=NEWEST_EVENTS)
     for intent in workspace.operator.ledger.intents(run_id):
-        data = {"action": intent.action, "outcome": intent.outcome, "cli": f"llmconsole run {intent.action} {run_id}"}
+        data = {"action": intent.action, "outcome": intent.outcome, "cli": _command(intent)}
         events.append(RunEvent(run_id, -intent.id, intent.attempt, intent.created, "command", None, None, data))
     book = workspace.operator.rentals.book
     if (here := book.of_run(run_id)) is not None:

@@ -20,7 +20,7 @@ from console.machines.mirror import folder_of
 from console.machines.targets import LOCAL
 from console.paths import Home
 from console.rental.book import RentalBook
-from console.rental.rental import WORDS, Phase, hold_sentence, sentence
+from console.rental.rental import WORDS, Phase, sentence
 from console.runlog.queries import Queries, Run
 from console.runstate import RESUMABLE, RunState, Word
 from engine.rundir import RunDir, base_dir, runs_dir, valid_run_id
@@ -100,7 +100,8 @@ class Lookout:
         if rental.phase in (Phase.WAITING, Phase.PREPARING, Phase.STARTING):
             return replace(state, word=Word.STARTING, text=sentence(rental, now), next="")
         if rental.phase is Phase.HELD:
-            return replace(state, next=f"s resumes it; {hold_sentence(rental, now)}")
+            left = f"{rental.hold_left(now) / 60:.0f} min"
+            return replace(state, next=f"s resumes it there (llmconsole run resume); its machine is held {left} more")
         if rental.phase in (Phase.SAVING, Phase.COPYING, Phase.PROVING, Phase.ENDING) and not state.alive:
             return replace(state, next="its machine is being given back")
         if rental.phase is Phase.NEVER:
@@ -136,6 +137,8 @@ class Lookout:
         stage = run.last_stage if run else None
         reason = silent if word is Word.STALE else self._reason(run_id, run, word, intent)
         followed = run is not None and run.attached is not None
+        if run is not None and followed and word is Word.SILENT and 0 < run.stages_total == run.stages_done:
+            word = Word.RUNNING  # its log has said its last words: nothing more is to be expected
         text, hint = runstate.explain_followed(word, sign, reason, now) if followed else \
             runstate.explain(word, code, stage, sign, reason, number, now)
         if found.stopping and word in runstate.ALIVE:

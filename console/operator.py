@@ -84,7 +84,8 @@ class Operator:
         Raises ConfigError for an unknown recipe, stage, setting or value, and NotFound for an unknown target.
         """
         recent = [run for run in self._workspace.queries.runs(50) if run.target == target]
-        running = [run for run, state in self.states(recent).items() if state.alive]
+        ours = [run for run in recent if run.attached is None]  # following another run costs nothing
+        running = [run for run, state in self.states(ours).items() if state.alive]
         folders = [self._workspace.home.recipes]
         hosts = self._workspace.hosts
         return make_plan(hosts.get(target), recipe, hosts.target(target), overrides or {}, run_id, folders, running)

@@ -140,11 +140,12 @@ class SystemFacts:
     data: dict[str, Any]
 
 
-_RUN = """
+ATTACHED = "attached"  # the key of run.json that says what is followed, in a run that others started
+_RUN = f"""
 SELECT runs.id, target, path, recipe, runs.title, created, software, runs.attempt, reported, runs.started, runs.ended,
        runs.exit_code, runs.reason, last_event, last_stage,
        (SELECT count(*) FROM stages WHERE run = runs.key AND state IN ('finished', 'skipped')),
-       (SELECT count(*) FROM stages WHERE run = runs.key), json_extract(description, '$.attached.target')
+       (SELECT count(*) FROM stages WHERE run = runs.key), json_extract(description, '$.{ATTACHED}.target')
 FROM runs
 """
 _STAGE = """

@@ -120,7 +120,8 @@ def event_text(event: RunEvent) -> str:
         return f"run {data.get('state', '')} {data.get('reason') or ''}".strip()
     if event.kind == "checkpoint":
         amount = data.get("bytes")
-        return f"{stage} saved step {event.step}" + (f", {size(amount)}" if isinstance(amount, (int, float)) else "")
+        known = amount and isinstance(amount, (int, float))
+        return f"{stage} saved step {event.step}" + (f", {size(amount)}" if known else "")
     if event.kind == "eval":
         results = ", ".join(f"{key} {value:.4g}" for key, value in data.items() if isinstance(value, (int, float)))
         return f"{stage} step {event.step}: {results}" if event.step is not None else f"{stage}: {results}"

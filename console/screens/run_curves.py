@@ -51,7 +51,7 @@ class RunCurves(ConsoleScreen):
         Binding("w", "robust", "y range", id="run.robust", show=False,
                 tooltip="Leave the outer hundredths out of the range, or not"),
         Binding("c", "app.compare", "compare", id="run.compare",
-                tooltip="Draw another run beside this one; choose it again to take it away"),
+                tooltip="Draw another run beside this one, or take it away"),
         Binding("i", "inspect", "inspect", id="run.inspect", tooltip="Crosshair: every value at one step, exactly"),
         Binding("left", "cross(-1)", "step before", id="run.cross_left", show=False, tooltip="Crosshair: step before"),
         Binding("right", "cross(1)", "next step", id="run.cross_right", show=False, tooltip="Crosshair: next step"),
@@ -59,7 +59,7 @@ class RunCurves(ConsoleScreen):
                 tooltip="Crosshair: ten steps back"),
         Binding("shift+right", "cross(10)", "10 on", id="run.cross_right_far", show=False,
                 tooltip="Crosshair: ten steps on"),
-        Binding("escape", "less", "back", id="run.less", show=False,
+        Binding("escape", "less", "end comparing", id="run.less", show=False,
                 tooltip="Away with the crosshair, then with the runs beside"),
     ]
 

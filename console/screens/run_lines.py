@@ -64,7 +64,7 @@ def checkpoint_lines(detail: RunDetail, width: int) -> list[Content]:
     lines = []
     for saved in detail.checkpoints:
         bpb = bpb_at(detail.evals, saved.stage, saved.step)
-        words = f"{clean_line(saved.source, 6):<5} step {grouped(saved.step):>6}  {size(saved.bytes):>8}"
+        words = f"{clean_line(saved.source, 6):<5} step {grouped(saved.step):>6}  {size(saved.bytes or None):>8}"
         extra = f"  bpb {short(bpb, 4)}" if bpb is not None and width >= 44 else f"  {ago(saved.t, now)}"
         lines.append(Content.assemble(words, (extra, "$foreground-muted")))
     return lines
