@@ -80,7 +80,7 @@ class Hosts:
     def contact(self, name: str) -> Iterator[Host]:
         """The Host for a look. Raises HostUnreachable at once while a silent machine is being left alone."""
         silent = self._silent.get(name)
-        if silent is not None and time.time() < silent.next_try:
+        if silent is not None and 0 < silent.next_try - time.time() <= 2 * LONGEST_PAUSE_S:  # later: a clock set back
             raise HostUnreachable(silent.error)
         host = self.get(name)
         try:

@@ -59,7 +59,7 @@ def quote(workspace: Workspace, recipe: str, **money: float) -> Any:
     return workspace.operator.rentals.quote(recipe, run_id="evening", settings=SETTINGS, **budget)
 
 
-def to_the_end(workspace: Workspace, rental: Rental, seconds: float = 60.0) -> Rental:
+def to_the_end(workspace: Workspace, rental: Rental, seconds: float = 150.0) -> Rental:
     until = time.monotonic() + seconds
     ended = workspace.operator.rentals.drive(rental.id, lambda _: time.monotonic() > until, lambda _: None)
     workspace.ingest()
