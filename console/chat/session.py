@@ -165,6 +165,14 @@ class ChatSession:
         self._send({"op": "generate", "id": turn.id, "messages": messages, "temperature": taste.temperature,
                     "top_k": taste.top_k, "top_p": taste.top_p, "seed": taste.seed, "max_tokens": taste.max_tokens})
 
+    def count(self, text: str) -> bool:
+        """Ask how many tokens a text takes, or without one this chat; False while no model is loaded."""
+        said = text or "\n".join(turn.text for turn in self.conversation.turns if turn.role != "note")
+        if self.doing == "ready" and self.loaded and said:
+            self._send({"op": "tokens", "text": said})
+            return True
+        return False
+
     def stop(self) -> bool:
         """Break off the answer that is being written; False when there is none."""
         turn = self.conversation.writing

@@ -122,7 +122,9 @@ class ChatScreen(ChatVerbs):
 
     @on(ChatSaid)
     def _said(self, message: ChatSaid) -> None:
-        if message.side < len(self._sessions):
+        if message.event.get("event") == "tokens":
+            self.counted(message.event)
+        elif message.side < len(self._sessions):
             if trouble := self._sessions[message.side].hear(message.event):
                 self.notify(clean_line(trouble, 400), severity="error", markup=False)
             if message.event.get("event") == "models" and message.side == 0 and self.session.target != LOCAL:

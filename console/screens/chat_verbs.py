@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from textual.content import Content
 
@@ -23,7 +23,7 @@ from console.widgets.numbers import ago
 from console.widgets.prompt import Prompt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from console.chat.session import ChatSession
     from engine.catalog import ModelInfo
@@ -117,25 +117,15 @@ class ChatVerbs(ConsoleScreen):
             self.notify(clean_line(text, 600), markup=False)
 
     def _count_tokens(self, text: str) -> None:
-        """Count in a thread: a tokenizer takes a moment to read."""
-        model = self.session.chosen
-        if model is None:
-            raise CommandProblem(_NO_MODEL)
-        said = text or "\n".join(str(turn.text) for turn in self.session.conversation.turns if turn.role != "note")
-        context = model.config.sequence_len if model.config else 0
+        """The answer comes from the model's process, which may be on another machine."""
+        if not self.session.count(text):
+            raise CommandProblem(_NO_MODEL if self.session.chosen is None else "there is nothing to count yet")
 
-        def count() -> None:
-            from engine.tokenizer.bpe import Tokenizer
-            from engine.tokenizer.store import TokenizerError
-
-            try:
-                number = len(Tokenizer.from_directory(model.tokenizer_dir).encode(said))
-                told = f"{number:,} tokens, {len(said):,} characters; the context holds {context:,}"
-            except (OSError, TokenizerError) as error:
-                told = f"the tokenizer cannot be read: {error}"
-            self.app.call_from_thread(self.tell, told)
-
-        self.run_worker(count, thread=True, exit_on_error=False)
+    def counted(self, event: Mapping[str, Any]) -> None:
+        """What the model's process counted."""
+        numbers = [event.get(name) for name in ("count", "characters", "context")]
+        count, characters, context = (n if isinstance(n, int) else 0 for n in numbers)
+        self.tell(f"{count:,} tokens, {characters:,} characters; the context holds {context:,}")
 
     # keeping
 

@@ -9,6 +9,7 @@ Protocol, version 1. Requests (fields with a value here may be left out):
    "max_tokens":512}      content of an assistant may be a list of {"type":"text"|"python"|"python_output","text":..}
   {"op":"stop","id":ID}   between two tokens; without id: everything asked for so far
   {"op":"models"}         what can be loaded, below $NANOCHAT_BASE_DIR
+  {"op":"tokens","text":..}   how many tokens it takes, as the loaded model counts
   {"op":"unload"}  {"op":"quit"}   the end of stdin is a quit, too
 Events:
   {"v":1,"event":"ready"}   at once; tensor libraries are imported at the first load
@@ -23,6 +24,7 @@ Events:
   {"event":"models","models":[{ref,name,source,tag,step,path,tokenizer,bytes,n_params,created,val_bpb,run_id,problem,
    config}],"place":{kind,name,free}}   config: the shape, null where it cannot be read; place: where device "auto"
                               would compute, and the bytes free there now, null when nobody knows
+  {"event":"tokens","count","characters","context"}
   {"event":"unloaded"}
   {"event":"error","id"?,"code","message","next"}   the worker goes on. Codes: bad_request, no_model, messages, context,
    checkpoint, tokenizer, device, internal
@@ -52,6 +54,7 @@ from engine.inference.protocol import (
     VERSION,
     BadRequest,
     Channel,
+    Count,
     Generate,
     Load,
     Models,
@@ -208,6 +211,8 @@ class Worker:
         if isinstance(request, Models):
             return {"event": "models", "models": [_model_row(model) for model in list_models(base_dir())],
                     "place": _place_row(place())}
+        if isinstance(request, Count):
+            return self._count(request.text)
         self._unload()
         return {"event": "unloaded"}
 
@@ -228,17 +233,26 @@ class Worker:
             self._chat = None
             chat.release_memory()
 
+    def _count(self, text: str) -> dict[str, Any]:
+        chat = self._loaded()
+        return {"event": "tokens", "count": len(chat.tokenizer.encode(text)), "characters": len(text),
+                "context": chat.context}
+
+    def _loaded(self) -> Chat:
+        if self._chat is None:
+            raise StageError("no model is loaded", "load one first", "no_model")
+        return self._chat
+
     def _generate(self, request: Generate, inbox: Inbox) -> dict[str, Any]:
         from engine.inference.sampling import Sampling
         from engine.tokenizer.chat_format import ConversationError
 
-        if self._chat is None:
-            raise StageError("no model is loaded", "load one first", "no_model")
+        chat = self._loaded()
         sampling = Sampling(request.temperature, request.top_k, request.top_p, request.seed)
-        voice = Voice(self._channel, request.id, self._chat.context)
+        voice = Voice(self._channel, request.id, chat.context)
         try:
-            finish, stats = self._chat.answer(request.messages, sampling, request.max_tokens, voice,
-                                              lambda: inbox.is_stopped(request.id))
+            finish, stats = chat.answer(request.messages, sampling, request.max_tokens, voice,
+                                        lambda: inbox.is_stopped(request.id))
         except ConversationError as error:
             raise StageError(str(error), "send user and assistant messages in turn", "messages") from None
         voice.flush()

@@ -73,12 +73,19 @@ class Models:
 
 
 @dataclass(frozen=True)
+class Count:
+    """Tell how many tokens a text takes."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class Quit:
     """Stop what is being done and end the process."""
 
 
-Request = Load | Generate | Stop | Unload | Models | Quit
-_OPS = ("load", "generate", "stop", "unload", "models", "quit")
+Request = Load | Generate | Stop | Unload | Models | Count | Quit
+_OPS = ("load", "generate", "stop", "unload", "models", "tokens", "quit")
 
 
 def parse(line: bytes) -> Request:
@@ -99,6 +106,8 @@ def parse(line: bytes) -> Request:
             return Stop(_text(row, "id") if request_id is not None else None)
         if op == "models":
             return Models()
+        if op == "tokens":
+            return Count(_text(row, "text"))
         if op in ("unload", "quit"):
             return Unload() if op == "unload" else Quit()
         raise BadRequest(f"unknown op {op!r}{nearest(str(op), _OPS)}")

@@ -86,6 +86,8 @@ def main() -> None:
             )
         elif op == "generate":
             threading.Thread(target=answer, args=(request,), daemon=True).start()
+        elif op == "tokens":
+            emit("tokens", count=len(request["text"].split()), characters=len(request["text"]), context=256)
         elif op == "stop":
             stopped.add(request["id"])
         elif op == "quit":

@@ -364,6 +364,16 @@ def test_export_is_what_custom_data_reads(tmp_path: Any) -> None:
     assert read_conversations(tmp_path / "chat.jsonl") == [json.loads(line)] * 2
 
 
+async def test_tokens_are_counted_by_the_models_process(drive: Any, trained: Any) -> None:
+    async with drive() as driver:
+        await driver.press("5")
+        await driver.sees("temp 0.6")
+        await burst(driver, "/tokens")
+        await driver.sees("nothing to count yet")
+        await burst(driver, "/tokens one two three")
+        await driver.sees("3 tokens, 13 characters; the context holds 256")
+
+
 async def test_a_slash_shows_what_can_follow(drive: Any, trained: Any) -> None:
     async with drive((140, 36)) as driver:
         await driver.press("5")

@@ -326,6 +326,15 @@ def test_idle_costs_no_cpu(worker: Client) -> None:
     assert ticks() == before
 
 
+def test_it_counts_tokens(worker: Client, models: tuple[Path, Path]) -> None:
+    worker.send(op="unload")
+    worker.send(op="tokens", text="hé")
+    assert worker.receive()["event"] == "unloaded" and worker.receive()["code"] == "no_model"
+    worker.load(models, SCRIPT)
+    worker.send(op="tokens", text="hé")
+    assert worker.receive() == {"event": "tokens", "count": 3, "characters": 2, "context": 256}
+
+
 def test_it_tells_which_models_there_are(save_chain: Callable[..., tuple[Path, Path]], tmp_path: Path,
                                          monkeypatch: pytest.MonkeyPatch) -> None:
     folder, tokenizer = save_chain(tmp_path, 4, b"x")
