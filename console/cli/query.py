@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import sys
 import time
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -15,6 +16,7 @@ from console.cli.output import emit_json, emit_json_line, json_option, line, not
 from console.cli.workspace import fresh_workspace
 from console.errors import ConsoleError, UsageProblem
 from console.exit_codes import Exit
+from console.paths import Home
 from console.runlog.db import open_reader
 
 _ALLOWED = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
@@ -30,8 +32,10 @@ class _TookTooLong(ConsoleError):
 @json_option
 @click.option("--jsonl", is_flag=True, help="Print one JSON object per row.")
 @click.option("--timeout", type=Amount(), default=30.0, show_default=True, help="Seconds until it is given up.")
+@click.option("--with", "files", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path),
+              help="Rows of yours as one more table, named after the file: CSV, TSV, JSON, JSON lines; repeatable.")
 @click.pass_context
-def query(ctx: click.Context, sql: str, as_json: bool, jsonl: bool, timeout: float) -> None:
+def query(ctx: click.Context, sql: str, as_json: bool, jsonl: bool, timeout: float, files: tuple[Path, ...]) -> None:
     """Read the run log with SQL; `-` reads the statement from stdin.
 
     Tables: runs, stages, events, series, points, checkpoints; ledger.intents, ledger.attempts; and the view metrics
@@ -40,12 +44,21 @@ def query(ctx: click.Context, sql: str, as_json: bool, jsonl: bool, timeout: flo
     if sql == "-":
         sql = sys.stdin.read()
     with fresh_workspace(ctx) as workspace:
-        connection = open_reader(workspace.home.runlog)
+        connection = _open(workspace.home, files)
         try:
-            connection.execute("ATTACH ? AS ledger", (f"file:{quote(str(workspace.home.ledger))}?mode=ro",))
             _print(_execute(connection, sql, timeout), as_json, jsonl)
         finally:
             connection.close()
+
+
+def _open(home: Home, files: tuple[Path, ...]) -> sqlite3.Connection:
+    if files:
+        from console.foreign_rows import beside
+
+        return beside(home, files)
+    connection = open_reader(home.runlog)
+    connection.execute("ATTACH ? AS ledger", (f"file:{quote(str(home.ledger))}?mode=ro",))
+    return connection
 
 
 def _execute(connection: sqlite3.Connection, sql: str, timeout: float) -> sqlite3.Cursor:

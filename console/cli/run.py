@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -314,6 +315,24 @@ def run_logs(ctx: click.Context, run_id: str | None, stage: str | None, lines: i
 
 
 run.add_command(run_compare)
+
+
+@run.command("export")
+@click.argument("run_id")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@json_option
+@click.pass_context
+def run_export(ctx: click.Context, run_id: str, file: Path, as_json: bool) -> int:
+    """Write all that the log has of a run into a new SQLite file with plain tables, for any other program."""
+    from console.foreign_rows import export
+
+    with fresh_workspace(ctx) as workspace:
+        rows = export(workspace.queries, chosen_run(workspace, run_id), file)
+    if as_json:
+        emit_json({"run": run_id, "file": file, "rows": rows})
+    else:
+        line(f"{file}: " + ", ".join(f"{count:,} {name}" for name, count in rows.items()))
+    return Exit.OK
 
 
 @run.command("attach")
