@@ -36,14 +36,20 @@ os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
 import kill_points  # noqa: E402
 from kill_points import Trace  # noqa: E402
 
+from console.machines import preparing  # noqa: E402
+from console.rental import steps  # noqa: E402
+from console.rental.rental import Phase  # noqa: E402
 from console.runlog import ingest  # noqa: E402
 from console.runlog.db import open_reader  # noqa: E402
 from console.runstate import RESUMABLE, Word  # noqa: E402
+from console.settings import RentSettings  # noqa: E402
 from console.workspace import Workspace  # noqa: E402
 from engine import rundir  # noqa: E402
 from engine.pipeline import Supervisor  # noqa: E402
 from engine.rundir import RunDir  # noqa: E402
-from remote import job, job_runner  # noqa: E402
+from remote import bootstrap, job, job_runner  # noqa: E402
+from remote.fake_runpod.cloud import FakeCloud  # noqa: E402
+from remote.fake_runpod.server import FakeRunPod  # noqa: E402
 from remote.local import LocalHost  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
@@ -344,8 +350,61 @@ class Supervising(Scenario):
         return path.read_text().splitlines() if path.exists() else []
 
 
+class Evening(Scenario):
+    """A rented life, from the decision to the confirmed end, against the provider's double, whose pods are real."""
+
+    roles = ("console",)
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        (folder / "home" / "recipes").mkdir(parents=True)
+        (folder / "home" / "recipes" / "short.toml").write_text(
+            'title = "T"\ndisk_gb = 0.001\n[minutes]\ngpu = 1\n[[stage]]\nstage = "base_train"\n')
+        (folder / "stand_in.py").write_text(STAND_IN.replace("if attempt == 1:", "if False:"))
+        steps.PACE, steps.SETTLE_S = 0.05, 3.0
+        bootstrap.bootstrap, preparing.has_libraries = lambda *_, **__: (sys.executable,), lambda *_: True
+        self.cloud = FakeCloud(folder / "cloud", placing_s=0.1, pulling_s=0.1)
+        self.server = FakeRunPod(self.cloud)
+        os.environ.update(RUNPOD_API_KEY=self.server.key, LLMCONSOLE_RUNPOD_API=self.server.base)
+
+    def work(self) -> None:
+        script = str(self.folder / "stand_in.py")
+        pipeline = lambda python, run: [sys.executable, "-I", "-S", script, run]  # noqa: E731
+        with Workspace.open(patience=2, pipeline=pipeline) as workspace:
+            rentals, until = workspace.operator.rentals, time.monotonic() + 50
+            rentals.sweep()
+            if not rentals.book.all():
+                rentals.rent(rentals.quote("short", run_id="only", settings=RentSettings(gpus="2xA100"), budget_usd=20,
+                                           budget_hours=1))
+            rentals.drive(rentals.book.all()[0].id, lambda _: time.monotonic() > until, lambda _: None)
+            workspace.ingest()
+
+    def heal(self, killed: str) -> Any:
+        if killed:
+            self.work()
+        with Workspace.open(patience=2) as workspace:
+            (rental,) = workspace.operator.rentals.book.all()
+            state, swept = workspace.operator.state("only"), workspace.operator.rentals.sweep()
+        assert not [life for life in self.cloud.lives.values() if life.ended is None], "a pod bills"
+        assert (swept.reopened, swept.strays) == ((), ()), swept
+        state_files(self.folder / "home")
+        if rental.phase is Phase.NEVER:
+            assert self.cloud.creates == 0, "the ledger knows nothing of a pod that was made"
+            return None
+        assert rental.phase is Phase.GONE and self.cloud.creates == 1, (rental, self.cloud.creates)
+        assert state.word is Word.FINISHED, state
+        events = self.folder / "home" / "mirror" / "only" / "events.jsonl"
+        starts = [row for row in map(json.loads, events.read_text().splitlines()) if row["kind"] == "run"]
+        assert [row["data"]["state"] for row in starts] == ["started", "finished"], starts
+        return rows_as_in_the_file(self.folder / "home", RunDir(events.parent))
+
+    def close(self) -> None:
+        self.server.close()
+
+
 SCENARIOS: dict[str, type[Scenario]] = {
     "console": Console, "follower": Following, "launcher": Launching, "stop": Stopping, "supervisor": Supervising}
+BY_NAME_ONLY: dict[str, type[Scenario]] = {"evening": Evening}
 
 
 def _events(last: int, first: int = 0) -> bytes:
@@ -396,7 +455,7 @@ def state_files(folder: Path) -> None:
 
 
 def fresh(name: str, where: Path) -> Scenario:
-    return SCENARIOS[name](Path(tempfile.mkdtemp(prefix=f"{name}-", dir=where)))
+    return {**SCENARIOS, **BY_NAME_ONLY}[name](Path(tempfile.mkdtemp(prefix=f"{name}-", dir=where)))
 
 
 def unkilled(name: str, where: Path) -> tuple[Trace, Any]:
@@ -450,7 +509,7 @@ def drill(name: str, where: Path, count: int = 1 << 30,
     work = [(name, where, at, expected) for at in chosen]
     outcomes = each(kill, work) if each else [kill(*words) for words in work]
     found = []
-    for process, role in enumerate(SCENARIOS[name].roles):
+    for process, role in enumerate({**SCENARIOS, **BY_NAME_ONLY}[name].roles):
         mine = [(at, outcome) for at, outcome in zip(chosen, outcomes, strict=True) if at[0] == process]
         wrong = [f"{name}/{role} at call {at[1]} ({trace.calls[process][at[1]]}): {text}"
                  for at, (word, text) in mine if word == "WRONG"]
@@ -461,7 +520,7 @@ def drill(name: str, where: Path, count: int = 1 << 30,
 
 def main() -> int:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("scenario", nargs="*", choices=[*SCENARIOS, []], default=[])
+    words.add_argument("scenario", nargs="*", choices=[*SCENARIOS, *BY_NAME_ONLY, []], default=[])
     words.add_argument("--points", type=int, default=1 << 30)
     words.add_argument("--jobs", type=int, default=2)
     args = words.parse_args()
