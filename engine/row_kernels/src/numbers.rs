@@ -91,15 +91,15 @@ pub fn largest<N: Number>(values: &[N]) -> f32 {
     lanes.iter().copied().chain(rest.iter().map(|value| value.get())).fold(f32::NEG_INFINITY, f32::max)
 }
 
-/// e to the x within two units of the last place, as a polynomial that compilers turn into vector instructions.
-/// Beyond ±87 it stays at the value there.
+/// e to the x within two units of the last place, as a polynomial that compilers turn into vector instructions. Below
+/// -87 it stays at the value there; above 87 it is any number.
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
-    let (power, rest) = power_and_rest(x);
+    let (power, rest) = power_and_rest(x.max(-87.0));
     (rest + 1.0) * power
 }
 
-/// e to the x minus 1, as precise near 0. Beyond ±87 it stays at the value there.
+/// e to the x minus 1, as precise near 0, for x between -87 and 87.
 #[inline(always)]
 pub fn exp_minus_1(x: f32) -> f32 {
     let (power, rest) = power_and_rest(x);
@@ -110,7 +110,6 @@ pub fn exp_minus_1(x: f32) -> f32 {
 #[inline(always)]
 fn power_and_rest(x: f32) -> (f32, f32) {
     const ROUND: f32 = 12_582_912.0; // 1.5 · 2²³: adding it leaves the nearest integer in the last bits
-    let x = x.clamp(-87.0, 87.0);
     let shifted = x * std::f32::consts::LOG2_E + ROUND;
     let n = shifted - ROUND;
     let r = (x - n * 0.693_359_4) - n * -2.121_944_4e-4; // ln 2 in two parts, the first exact in few bits

@@ -5,8 +5,8 @@ use std::ops::Range;
 use crate::numbers::{Number, dot};
 use crate::spread::Rows;
 
-/// A row is one head of one token: those of `there` lie as (batch, position, head), those of `here` as (batch, head,
-/// position), each `dim` numbers. `cos` and `sin` are (positions, dim / 2).
+/// A row is one head of one token, `dim` numbers. They are counted in the order (batch, head, position), in which results
+/// lie; inputs lie as (batch, position, head). `cos` and `sin` are (positions, dim / 2).
 #[derive(Clone, Copy)]
 pub struct Heads<N> {
     pub cos: *const N,
@@ -46,21 +46,20 @@ unsafe impl<N> Sync for RotateNormGradient<N> {}
 pub const MOST_DIM: usize = 256;
 
 impl<N: Number> Heads<N> {
-    /// Position of a row of the (batch, position, head) order, and its place in the other order.
+    /// Position of a row, and its place among the inputs.
     #[inline(always)]
     fn place(&self, row: usize) -> (usize, usize) {
-        let (token, head) = (row / self.heads, row % self.heads);
-        let (batch, position) = (token / self.positions, token % self.positions);
-        (position, (batch * self.heads + head) * self.positions + position)
+        let (head, position) = (row / self.positions, row % self.positions);
+        let (batch, head) = (head / self.heads, head % self.heads);
+        (position, (batch * self.positions + position) * self.heads + head)
     }
 
-    /// cos and sin of a position, (dim / 2) each.
+    /// cos and sin of a position, (half) each, which is half a head.
     ///
     /// # Safety
     /// The tables are there, and the position is in them.
     #[inline(always)]
-    unsafe fn turn(&self, position: usize) -> (&[N], &[N]) {
-        let half = self.dim / 2;
+    unsafe fn turn(&self, position: usize, half: usize) -> (&[N], &[N]) {
         unsafe {
             let cos = std::slice::from_raw_parts(self.cos.add(position * half), half);
             (cos, std::slice::from_raw_parts(self.sin.add(position * half), half))
@@ -68,18 +67,41 @@ impl<N: Number> Heads<N> {
     }
 }
 
+/// Calls `$method::<HALF>` with half the size of a head where that is a usual one, so that its loops have a known end,
+/// else with 0.
+macro_rules! by_size {
+    ($self:ident . $method:ident($range:ident)) => {
+        // SAFETY: the caller's
+        unsafe {
+            match $self.heads.dim {
+                64 => $self.$method::<32>($range),
+                128 => $self.$method::<64>($range),
+                _ => $self.$method::<0>($range),
+            }
+        }
+    };
+}
+
 impl<N: Number> Rows for RotateNorm<N> {
     #[inline(always)]
     unsafe fn rows(&self, range: Range<usize>) {
-        let (dim, half) = (self.heads.dim, self.heads.dim / 2);
+        by_size!(self.some(range));
+    }
+}
+
+impl<N: Number> RotateNorm<N> {
+    #[inline(always)]
+    unsafe fn some<const HALF: usize>(&self, range: Range<usize>) {
+        let half = if HALF > 0 { HALF } else { self.heads.dim / 2 };
+        let dim = 2 * half;
         let mut rotated = [0.0_f32; MOST_DIM];
         let rotated = &mut rotated[..dim];
         for row in range {
             let (position, place) = self.heads.place(row);
             // SAFETY: the caller's
             let (x, y, (cos, sin)) = unsafe {
-                let x = std::slice::from_raw_parts(self.x.add(row * dim), dim);
-                (x, std::slice::from_raw_parts_mut(self.y.add(place * dim), dim), self.heads.turn(position))
+                let x = std::slice::from_raw_parts(self.x.add(place * dim), dim);
+                (x, std::slice::from_raw_parts_mut(self.y.add(row * dim), dim), self.heads.turn(position, half))
             };
             let ((first, second), (cos, sin)) = (x.split_at(half), (&cos[..half], &sin[..half]));
             let (to_first, to_second) = rotated.split_at_mut(half);
@@ -94,7 +116,7 @@ impl<N: Number> Rows for RotateNorm<N> {
                 *to = N::of(from * scale);
             }
             // SAFETY: the caller's
-            unsafe { *self.scale.add(place) = scale };
+            unsafe { *self.scale.add(row) = scale };
         }
     }
 }
@@ -102,17 +124,25 @@ impl<N: Number> Rows for RotateNorm<N> {
 impl<N: Number> Rows for RotateNormGradient<N> {
     #[inline(always)]
     unsafe fn rows(&self, range: Range<usize>) {
-        let (dim, half) = (self.heads.dim, self.heads.dim / 2);
+        by_size!(self.some(range));
+    }
+}
+
+impl<N: Number> RotateNormGradient<N> {
+    #[inline(always)]
+    unsafe fn some<const HALF: usize>(&self, range: Range<usize>) {
+        let half = if HALF > 0 { HALF } else { self.heads.dim / 2 };
+        let dim = 2 * half;
         for row in range {
             let (position, place) = self.heads.place(row);
             // SAFETY: the caller's
             let (y, dy, dx, scale, (cos, sin)) = unsafe {
                 (
-                    std::slice::from_raw_parts(self.y.add(place * dim), dim),
-                    std::slice::from_raw_parts(self.dy.add(place * dim), dim),
-                    std::slice::from_raw_parts_mut(self.dx.add(row * dim), dim),
-                    *self.scale.add(place),
-                    self.heads.turn(position),
+                    std::slice::from_raw_parts(self.y.add(row * dim), dim),
+                    std::slice::from_raw_parts(self.dy.add(row * dim), dim),
+                    std::slice::from_raw_parts_mut(self.dx.add(place * dim), dim),
+                    *self.scale.add(row),
+                    self.heads.turn(position, half),
                 )
             };
             let along = dot(y, dy) / (dim as f32 * self.amount * self.amount);

@@ -93,7 +93,13 @@ fn sums_of_parts() {
 
 #[test]
 fn a_rotation_with_its_norm_and_the_way_back() {
-    let (batch, positions, heads, dim) = (2, 5, 3, 8);
+    for dim in [6, 64, 128] {
+        rotation(dim);
+    }
+}
+
+fn rotation(dim: usize) {
+    let (batch, positions, heads) = (2, 5, 3);
     let (x, dy) = (random(batch * positions * heads * dim, 5), random(batch * positions * heads * dim, 6));
     let angles = random(positions * dim / 2, 7);
     let (cos, sin): (Vec<f32>, Vec<f32>) = angles.iter().map(|a| (a.cos(), a.sin())).unzip();
@@ -116,7 +122,7 @@ fn a_rotation_with_its_norm_and_the_way_back() {
             let first = (from[0] * a.cos() + from[dim / 2] * a.sin()) * s;
             assert!((found[place(token, head)] - first).abs() < 1e-5);
             let back: f32 = (0..dim).map(|i| found[x.len() + (token * 3 + head) * dim + i] * from[i]).sum();
-            assert!(back.abs() < 1e-4, "a longer x changes nothing: {back}");
+            assert!(back.abs() < 1e-3, "a longer x changes nothing: {back}");
         }
     }
 }
