@@ -17,7 +17,8 @@ import httpx
 
 from remote.backup import manifest as backup_manifest
 from remote.backup.box import Box
-from remote.backup.hub_wire import HubWire, Listed, TryAgain
+from remote.backup.hub_http import TryAgain
+from remote.backup.hub_wire import HubWire, Listed
 from remote.backup.keeper import Interrupted
 from remote.backup.manifest import MANIFEST, SUMS, Manifest
 from remote.backup.metering import Meter, Progress

@@ -15,7 +15,8 @@ from typing import Any
 
 from remote.backup.box import Box
 from remote.backup.checkpoint_files import CheckpointFiles, Stat, importance
-from remote.backup.hub_wire import RETRIED, HubWire, Refused
+from remote.backup.hub_http import RETRIED, Refused
+from remote.backup.hub_wire import HubWire
 from remote.backup.keeper import Interrupted
 from remote.backup.metering import Meter, Progress
 from remote.backup.parts import PartBook, Parts

@@ -15,7 +15,8 @@ import httpx
 
 from remote.backup import manifest as backup_manifest
 from remote.backup.fetching import NoRanges, RangeBroken
-from remote.backup.hub_wire import HubWire, Listed, TryAgain
+from remote.backup.hub_http import TryAgain
+from remote.backup.hub_wire import HubWire, Listed
 from remote.errors import HostUnreachable, HubUnreachable, NoSuchCopy, NoSuchFile
 from remote.host import Host
 
@@ -55,7 +56,8 @@ class FolderSource:
 
     def small(self, path: str) -> bytes:
         try:
-            return (self.folder / path).read_bytes()
+            with open(self.folder / path, "rb") as f:
+                return f.read(backup_manifest.MAX_BYTES + 1)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise NoSuchCopy(f"there is no {path} in {self.folder}") from None
 
