@@ -268,7 +268,7 @@ def test_a_tokenizer_of_another_size_is_refused(worker: Client, tmp_path: Path, 
     bytes_only = byte_tokenizer(257).vocabulary
     Tokenizer(Vocabulary(bytes_only.pattern, {**bytes_only.ranks, b"ab": 256}, bytes_only.specials)).save(tokenizer)
     error = worker.load((folder, tokenizer), 1)
-    assert error["code"] == "tokenizer" and "265 tokens, the tokenizer 266" in error["message"]
+    assert error["code"] == "tokenizer" and "265 tokens" in error["message"] and "266" in error["message"]
 
 
 @pytest.mark.parametrize("busy", [False, True])
