@@ -27,6 +27,7 @@ ATTEMPTS = 6           # in a row without one new byte
 TIMEOUT_S = 30.0       # without a byte
 FIRST_WAIT_S = 2.0     # after a failure; twice that after the next
 LONGEST_WAIT_S = 60.0  # between two attempts
+LARGEST = 64 << 30     # bytes of a file whose size nobody tells
 _HEADERS = {"Accept-Encoding": "identity", "User-Agent": "llmconsole"}  # a compressed answer could not be gone on with
 _SHA256 = re.compile(r'"?([0-9a-f]{64})"?')
 
@@ -76,7 +77,16 @@ def open_line(log: Log, *, headers: Mapping[str, str] | None = None) -> Iterator
 def new_client() -> httpx.Client:
     import httpx
 
-    return httpx.Client(timeout=httpx.Timeout(TIMEOUT_S, connect=10.0), follow_redirects=True)
+    return httpx.Client(timeout=httpx.Timeout(TIMEOUT_S, connect=10.0), follow_redirects=True,
+                        event_hooks={"response": [_keep_encrypted]})
+
+
+def _keep_encrypted(reply: httpx.Response) -> None:
+    """A redirect may lead elsewhere, but not from a line that nobody reads to one that anybody can."""
+    here = reply.request.url
+    leads_to = here.join(reply.headers["Location"]) if reply.has_redirect_location else here
+    if here.scheme == "https" and leads_to.scheme != "https":
+        raise DownloadError(f"{here.host} leads to {leads_to.host} without encryption", retry=False)
 
 
 @contextmanager
@@ -127,7 +137,7 @@ class Line:
                 failures = 0 if progress() > before else failures + 1
                 if not error.retry or failures >= ATTEMPTS:
                     raise
-                wait = min(self.first_wait_s * 2**failures, LONGEST_WAIT_S)
+                wait = min(self.first_wait_s * 2 ** max(failures - 1, 0), LONGEST_WAIT_S)
                 self.again(str(error), wait * random.uniform(0.5, 1.0))  # not all threads at once
 
     def _read(self, url: str, params: Mapping[str, str], understand: Callable[[bytes], T]) -> T:
@@ -148,7 +158,7 @@ class Line:
         have = _size(part)
         told = Fetched(have, None)
         if known.size is None or have < known.size:
-            told = self._receive(url, part, _resume(part, have, known))
+            told = self._receive(url, part, _resume(part, have, known), known)
         total, sha256 = known.size or told.size, known.sha256 or told.sha256
         problem = _wrong(part, total, sha256) or check(part)
         if problem:
@@ -157,7 +167,7 @@ class Line:
             raise DownloadError(f"{url}: {problem}", retry=True)
         return Fetched(_size(part), sha256)
 
-    def _receive(self, url: str, part: Path, resume: dict[str, str]) -> Fetched:
+    def _receive(self, url: str, part: Path, resume: dict[str, str], known: Known) -> Fetched:
         """Append to `part` what comes. The whole file's size (that of the part where nobody tells) and hash."""
         import httpx
 
@@ -169,8 +179,11 @@ class Line:
                 total = _total(reply, _size(part) if resume else 0, url)
                 new_tag = reply.headers.get("ETag", "")
                 _tag_file(part).write_text("" if new_tag.startswith("W/") else new_tag)
+                most = known.size or total or LARGEST
                 with open(part, "ab" if reply.status_code == 206 else "wb") as f:
                     for piece in reply.iter_raw():  # as it comes, so that what came before a cut is kept
+                        if f.tell() + len(piece) > most:
+                            raise DownloadError(f"{url}: the server sends more than {most:,} bytes", retry=False)
                         f.write(piece)
                         self.arrived(len(piece))
         except httpx.HTTPError as error:

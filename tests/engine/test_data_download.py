@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from engine.context import StageContext, StageError, Stopped
@@ -221,3 +222,24 @@ def test_addresses_and_numbers_are_nanochats(monkeypatch: pytest.MonkeyPatch) ->
     assert climbmix.url("http://flag", shard_name(0), "https://hub") == "http://flag/shard_00000.parquet"
     assert fineweb.numbers(240)[-1] == 239 and len(fineweb.numbers(None)) == 1823
     assert climbmix.numbers(2) == [0, 1, 6542] and len(climbmix.numbers(None)) == 6543
+
+
+def test_a_redirect_to_a_line_without_encryption_is_not_followed(tmp_path: Path,
+                                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(str(request.url))
+        return httpx.Response(302, headers={"Location": "http://elsewhere.example/x"})
+
+    monkeypatch.setattr(httpx.HTTPTransport, "handle_request", lambda self, request: answer(request))
+    with pytest.raises(download.DownloadError, match="without encryption"), download.open_line(print) as line:
+        line.fetch("https://data.example/x", tmp_path / "x")
+    assert seen == ["https://data.example/x"]
+
+
+def test_a_server_that_sends_for_ever_does_not_fill_the_disk(mirror: Mirror, tmp_path: Path) -> None:
+    mirror.files["big"] = bytes(5000)
+    with pytest.raises(download.DownloadError, match="more than 1,000 bytes"), download.open_line(print) as line:
+        line.fetch(f"{mirror.url}/big", tmp_path / "big", known=download.Known(1000))
+    assert not (tmp_path / "big").exists() and (tmp_path / "big.part").stat().st_size <= 1000
