@@ -122,7 +122,7 @@ def load_chat(folder: Path, step: int, tokenizer_dir: Path, device: str = "auto"
     if only_cpu and device not in ("auto", "cpu"):
         raise StageError(f"{only_cpu} cannot be had on {device}: the CPU has them", "use --device-type=cpu", "device")
     place = None if device == "cpu" or only_cpu else choose_device(device, dtype)
-    with _verified_meanwhile(folder, step):
+    with _room_for(folder), _verified_meanwhile(folder, step):
         model, _ = load_model(folder, step, device="cpu" if place is None else place.device, check_hash=False,
                               mapped=place is None)
         if tokenizer.get_vocab_size() != model.config.vocab_size:
@@ -132,6 +132,17 @@ def load_chat(folder: Path, step: int, tokenizer_dir: Path, device: str = "auto"
     chat = Chat(model, tokenizer, chosen)
     release_memory()  # the file's copy of the weights, and the float32 ones
     return chat
+
+
+@contextmanager
+def _room_for(folder: Path) -> Iterator[None]:
+    """Says in one sentence that a device's memory, or the machine's, is too small."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError):
+        release_memory()
+        raise StageError(f"the model in {folder} does not fit into the memory that is free",
+                         "choose a smaller one, or --device=cpu where that has more", "device") from None
 
 
 @contextmanager

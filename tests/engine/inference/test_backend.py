@@ -74,3 +74,15 @@ def test_a_gpu_has_no_native_backend(tmp_path, save_chain) -> None:
         load_chat(folder, 3, tokenizer, "cuda", "auto", "native")
     with pytest.raises(StageError, match="int8 weights cannot be had on mps"):
         load_chat(folder, 3, tokenizer, "mps", "int8")
+
+
+def test_a_model_without_room_is_refused_in_one_sentence(tmp_path, save_chain, monkeypatch) -> None:
+    folder, tokenizer = save_chain(tmp_path, 3, [*b"x", 264])
+
+    def no_room(*words, **options):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr("engine.inference.chat.load_model", no_room)
+    with pytest.raises(StageError, match="does not fit into the memory") as error:
+        load_chat(folder, 3, tokenizer)
+    assert error.value.code == "device" and "smaller" in error.value.next
