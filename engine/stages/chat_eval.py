@@ -61,6 +61,8 @@ def run(config: ChatEval, context: StageContext) -> None:
         benchmarks = list(CHATCORE)
     if benchmarks is not None:
         return chat_benchmarks.run(config, context, benchmarks)
+    if not questions.exists():
+        raise ConfigError(f"--task-name={config.task_name}: no benchmark task{nearest(config.task_name, CHATCORE)}")
     return _ask_questions(config, context)
 
 

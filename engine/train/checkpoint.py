@@ -22,7 +22,7 @@ import torch
 from engine.catalog import DIRECTORIES
 from engine.context import StageError
 from engine.dist import ALONE, World
-from engine.model.config import UnsupportedArchitecture, architecture_of, config_from_meta
+from engine.model.config import GPTConfig, UnsupportedArchitecture, architecture_of, config_from_meta
 from engine.model.gpt import GPT, gpt_from_state
 from engine.rundir import sync_dir, write_atomic
 from engine.train import manifest
@@ -206,7 +206,9 @@ def resolve(base: Path, source: str, tag: str | None = None, step: int | None = 
         raise CheckpointError(f"{folder} has no checkpoint of step {step}", f"it has {steps}", "checkpoint")
     chosen = step if step is not None else (newest_valid(folder) or (steps[-1] if steps else None))
     if chosen is None:
-        raise CheckpointError(f"{folder} holds no complete checkpoint", "run the stage again", "checkpoint")
+        lone = sorted(path.name for path in folder.glob("model_*.pt"))
+        why = f": {lone[-1]} has neither a manifest nor a meta file beside it" if lone else ""
+        raise CheckpointError(f"{folder} holds no complete checkpoint{why}", "run the stage again", "checkpoint")
     return folder, chosen
 
 
@@ -241,7 +243,7 @@ def load_model(
     state = load_tensors(path, mapped=mapped)
     try:
         state = {str(k).removeprefix("_orig_mod."): v for k, v in _tensor_items(state)}
-        config = config_from_meta(meta["model_config"])
+        config = _config(folder / f"meta_{step:06d}.json", meta["model_config"])
         architecture = architecture_of(state, config, meta.get("architecture"))
         model = gpt_from_state(config, architecture, state, dtype=dtype, device=device)
     except (UnsupportedArchitecture, ValueError, TypeError) as error:
@@ -250,7 +252,17 @@ def load_model(
     return model.eval(), meta
 
 
+def _config(path: Path, values: Mapping[str, Any]) -> GPTConfig:
+    try:
+        return config_from_meta(values)
+    except (UnsupportedArchitecture, ValueError, TypeError) as error:
+        raise CheckpointError(f"{path}: model_config: {error}", "use another checkpoint", "checkpoint") from error
+
+
 def _tensor_items(state: object) -> Iterable[tuple[str, torch.Tensor]]:
-    if not isinstance(state, Mapping) or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise ValueError("not a dictionary of tensors")
+    if not isinstance(state, Mapping):
+        raise ValueError(f"expected a dictionary of tensors, found {type(state).__name__}")
+    for key, value in state.items():
+        if not isinstance(value, torch.Tensor):
+            raise ValueError(f"{key}: expected a tensor, found {type(value).__name__}")
     return state.items()

@@ -84,15 +84,21 @@ def as_before(device: Device, config: Training, folder: Path, step: int | None) 
 
 
 def check_tokenizer(folder: Path, step: int, tokenizer: Tokenizer) -> None:
-    """Refuse to go on with another tokenizer than the checkpoint was trained with."""
+    """Refuse to go on with another tokenizer than the checkpoint was trained with: another hash or, where none is
+    recorded, another size."""
     recorded = checkpoint.read_manifest(folder, step).get("tokenizer_sha256")
+    known, here = checkpoint.read_meta(folder, step)["model_config"].get("vocab_size"), tokenizer.get_vocab_size()
     if recorded and recorded != tokenizer.sha256():
-        raise StageError(
-            f"{folder} step {step} was trained with another tokenizer (sha256 {recorded[:12]}, here "
-            f"{tokenizer.sha256()[:12]})",
-            "use the tokenizer it came with, or train again",
-            "tokenizer",
-        )
+        difference = f"sha256 {recorded[:12]}, here {tokenizer.sha256()[:12]}"
+    elif known != here:
+        difference = f"{known} tokens, here {here}"
+    else:
+        return
+    raise StageError(
+        f"{folder} step {step} was trained with another tokenizer ({difference})",
+        "use the tokenizer it came with, or train again",
+        "tokenizer",
+    )
 
 
 def load_optimizers(
