@@ -80,7 +80,7 @@ def test_a_start_that_cannot_be_written_down_does_not_happen(small_disk: Path, s
     with Workspace.open() as workspace:
         recipes = workspace.home.recipes
         recipes.mkdir()
-        (recipes / "short.toml").write_text('title = "T"\ndisk_gb = 0.001\n[[stage]]\nstage = "base_train"\ndepth = 4\n')
+        (recipes / "short.toml").write_text('title = "T"\ndisk_gb = 0.001\n[[stage]]\nstage = "base_train"\n')
         plan = workspace.operator.plan("short", run_id="only")
         fill(small_disk)
         with pytest.raises(Exception) as caught:
