@@ -32,6 +32,7 @@ def load_simulation() -> Any:
 sim = load_simulation()
 
 
+@pytest.mark.timeout(600)  # it computes for some seconds, which a busy machine makes many
 def test_no_life_of_two_thousand_leaks_doubles_or_loses() -> None:
     counts = sim.simulate(2000, seed=7)
     assert counts["created"] > 1500
