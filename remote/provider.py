@@ -164,6 +164,12 @@ class Account:
     spend_limit: float | None = None
     note: str = ""
 
+    def hours_left(self, more_per_hour: float = 0.0) -> float | None:
+        """Hours until the balance is used up at the present rate and some more; None when that cannot be said."""
+        if self.balance_usd is None or self.spend_per_hour is None or self.spend_per_hour + more_per_hour <= 0:
+            return None
+        return max(self.balance_usd, 0.0) / (self.spend_per_hour + more_per_hour)
+
 
 class Provider(Protocol):
     """Every method may raise CredentialRefused, AccessRefused, EdgeRefused, RateLimited and ProviderDown.

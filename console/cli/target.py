@@ -134,9 +134,12 @@ def _print_survey(found: Target, surveyed: Survey) -> None:
 
 @target.command("use")
 @click.argument("name")
-def target_use(name: str) -> None:
+@json_option
+def target_use(name: str, as_json: bool) -> None:
     """Send runs there from now on when no --target is given; `local` is this machine."""
     Targets().use(name)
+    if as_json:
+        emit_json({"default": name})
     note(f"runs go to {name} now")
 
 
@@ -211,6 +214,22 @@ def target_shell(name: str, command: tuple[str, ...], dry_run: bool) -> None:
         os.execvp(argv[0], argv)
 
 
+@target.command("log")
+@click.argument("name")
+@click.option("--source", type=click.Choice(["all", "system", "container"]), default="all", show_default=True,
+              help="system: how the provider places and starts it; container: what it printed.")
+@click.option("--lines", "-n", default=100, show_default=True, help="How many of the last lines.")
+@click.option("--follow", "-f", is_flag=True, help="Go on as lines come, until interrupted.")
+@json_option
+@click.pass_context
+def target_log(ctx: click.Context, name: str, source: str, lines: int, follow: bool, as_json: bool) -> int:
+    """A rented pod's log as its provider shows it, also while nobody can log in there."""
+    from console.cli.pod_log import print_pod_log
+
+    with fresh_workspace(ctx) as workspace:
+        return print_pod_log(workspace, name, "" if source == "all" else source, lines, follow, as_json)
+
+
 @target.command("down")
 @click.argument("name")
 @click.option("--type-name", "typed", help="The target's name, typed again: end it although something would be lost.")
@@ -223,13 +242,15 @@ def target_down(ctx: click.Context, name: str, typed: str | None, dry_run: bool,
     with fresh_workspace(ctx, patience=0.5) as workspace:
         known = {t.name: t for t in workspace.hosts.targets.all()}
         if name in known and known[name].kind != POD:
-            return _forget(known[name], dry_run)
+            return _forget(known[name], dry_run, as_json)
         return _give_back(workspace, name, typed, dry_run, yes, as_json)
 
 
-def _forget(found: Target, dry_run: bool) -> int:
+def _forget(found: Target, dry_run: bool, as_json: bool) -> int:
     if found.kind == LOCAL:
         raise UsageProblem("this machine cannot be given back")
+    if as_json:
+        emit_json({"target": found.name, "forgotten": not dry_run})
     if dry_run:
         note(f"{found.name} would be forgotten here; nothing there would change")
         return Exit.OK

@@ -66,8 +66,9 @@ class Choosing(Decisions):
             silent = hosts.silence(target.name)
             state = f"no answer: {silent.error}" if silent else "" if target.kind == LOCAL or target.python else \
                 "not prepared yet: enter prepares it"
+            address = f"{clean_line(target.address, 34)}  " if target.kind != LOCAL else ""
             line = Content.assemble(("* " if target.name == chosen else "  "), (f"{target.title:<20}", "bold"),
-                                    f"{clean_line(target.address, 34):<36}", (facts, "$foreground-muted"), "  ",
+                                    address, (facts, "$foreground-muted"), "  ",
                                     (clean_line(state, 80), "$text-warning"))
             found.append(Choice(target.name, line, f"{target.name} {target.title} {target.address} {facts}"))
         for name in RENTED:
@@ -104,12 +105,12 @@ class Choosing(Decisions):
 
     def action_add_target(self) -> None:
         """Look at a machine and remember it."""
-        from console.screens.money_sheets import TypedSheet
+        from console.screens.place_sheet import PlaceSheet
 
         lines = [Content("A machine that ssh reaches with your keys or agent. It is only looked at, not changed."),
                  Content("Its host key is shown and pinned when you agree."), Content(""),
                  Content.styled("same as  llmconsole target add user@host", "$foreground-muted")]
-        sheet = TypedSheet("Add a machine", lines, "user@host[:port]:", [("look", "Look at it")])
+        sheet = PlaceSheet("Add a machine", lines, "user@host[:port]:", [("look", "Look at it")])
         self.push_screen(sheet, lambda answer: self._look_at(sheet.typed) if answer else None)
 
     def _look_at(self, address: str) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from console.errors import Refused
 from console.machines.targets import POD, Target, Targets
+from remote.errors import RunnerFailed
 
 if TYPE_CHECKING:
     from remote.host import Host
@@ -27,12 +28,12 @@ assert tuple(map(int, metadata.version("torch").split("+")[0].split(".")[:2])) >
 
 def prepare(host: SshHost, targets: Targets, target: Target, tell: Callable[[str], None],
             stop: threading.Event | None = None, base: str = "", python: str = "", env: Mapping[str, str] | None = None,
-            pretended_gpus: bool = False) -> Target:
+            least_gpus: int = 0, pretended_gpus: bool = False) -> Target:
     """Look, prepare, remember. Raises Refused where nothing can run, and RemoteError.
 
-    `env` is remembered, and added to the environment of what is installed and run there from now on.
-    `python` is an interpreter there whose environment has the libraries: then only our own code is put beside it.
-    `pretended_gpus`: those that it lists cannot be used, as in the demo's pods, so none is asked to answer.
+    `env` is remembered, and added to the environment of what is installed and run there from now on. `python` is an
+    interpreter there whose environment has the libraries: then only our own code is put beside it. `least_gpus` have to
+    answer; `pretended_gpus`: they cannot be used, as in the demo's pods, so PyTorch is not asked for them.
     """
     from remote.bootstrap import bootstrap
     from remote.survey import survey
@@ -41,6 +42,8 @@ def prepare(host: SshHost, targets: Targets, target: Target, tell: Callable[[str
     found = survey(host)
     if problems := found.problems():
         raise Refused(f"{target.name} cannot be used: " + "; ".join(problems))
+    if len(found.gpus) < least_gpus:
+        raise RunnerFailed(f"{len(found.gpus)} of {least_gpus} GPUs answer on {target.name}")
     for warning in found.warnings():
         tell(f"note: {warning}")
     chosen = base or target.base or base_for(found, target)

@@ -68,7 +68,7 @@ class PodBench:
             return stop
 
     def reach(self, rental: Rental) -> None:
-        from remote.runpod.pod_host import PodPin
+        from remote.runpod.pod_pin import PodPin
         from remote.ssh.host import SshHost
 
         user, host, port = parse_address(rental.address)
@@ -97,7 +97,8 @@ class PodBench:
         target = self._targets.find(target_name(rental))
         try:
             prepare(self._host(rental), self._targets, target, lambda text: self._tell(rental, text),
-                    self._stop(rental), pretended_gpus=API_VARIABLE in os.environ)
+                    self._stop(rental), least_gpus=int(rental.detail["want"]["count"]),
+                    pretended_gpus=API_VARIABLE in os.environ)
         except ConsoleError as error:
             raise RunnerFailed(str(error)) from error
 

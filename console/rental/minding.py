@@ -59,7 +59,7 @@ class Minder:
         try:
             self._rentals.sweep()
             self._rentals.settle_bills()
-            self.trouble = ""
+            self.trouble = self._rentals.balance_trouble()
         except MissingCredential as error:
             alive = self._rentals.book.unsettled()
             self.trouble = f"{len(alive)} rented machine(s) may be billing and {error}" if alive else ""

@@ -147,6 +147,10 @@ def _warnings(quote: Quote) -> tuple[str, ...]:
                      "it would be stopped, saved and copied before its end")
     if not quote.measured:
         found.append("nobody has timed this recipe on such a machine; the budget is what ends it")
+    lasts = quote.account.hours_left(quote.usd_per_hour)
+    if lasts is not None and lasts < quote.limit_hours:
+        found.append(f"the balance lasts {lasts:.1f} h at what would be spent then, less than the limit of "
+                     f"{quote.limit_hours:.1f} h; at zero the provider ends every pod, saved or not")
     limit, spend = quote.account.spend_limit, quote.account.spend_per_hour or 0.0
     if limit is not None and spend + quote.usd_per_hour > limit:
         found.append(f"the account may spend ${limit:.0f}/h and ${spend:.2f}/h runs already, so this may be refused")

@@ -27,6 +27,7 @@ from console.rental.sweep import Sweep, sweep
 from console.settings import RentSettings, load
 from engine.rundir import RunDir
 from remote.errors import RemoteError
+from remote.provider import Account
 
 if TYPE_CHECKING:
     from console.operator import Operator
@@ -193,6 +194,17 @@ class Rentals:
         self.swept = found
         self._minder.wake.set()
         return found
+
+    def balance_trouble(self) -> str:
+        """That the account's balance ends before what is rented does, '' when it lasts or is not known."""
+        alive, at = [rental for rental in self.book.unsettled() if rental.pod], time.time()
+        account = self.provider().account() if alive else Account()
+        lasts, needed = account.hours_left(), max((rental.guard_in(at) / 3600 for rental in alive), default=0.0)
+        if lasts is None or lasts >= needed:
+            return ""
+        rate = f"${account.spend_per_hour:.2f}/h"
+        return (f"the balance of ${account.balance_usd:.2f} lasts {lasts * 60:.0f} min at {rate}, "
+                "then the provider ends every pod, saved or not: add credit, or give the machine back")
 
     def settle_bills(self) -> None:
         """Put the provider's own record in place of our sum, once it has had time to be complete."""

@@ -18,6 +18,7 @@ from console.machines.choosing import Choosing
 from console.messages import ActionDone, LossesFound, QuoteMade, QuoteRefused
 from console.rental.rental import Phase, Rental, level
 from console.text import clean_line
+from remote.errors import CredentialRefused
 
 if TYPE_CHECKING:
     from textual.message import Message
@@ -60,9 +61,18 @@ class Renting(Choosing):
                 return QuoteMade(self.workspace.operator.rentals.quote(recipe, budget_usd=wish.usd,
                                                                        budget_hours=wish.hours, gpus=wish.gpus))
             except FAILURES as error:
-                return QuoteRefused(str(error), getattr(error, "next", ""))
+                return QuoteRefused(str(error), self._which_key() if isinstance(error, CredentialRefused) else
+                                    getattr(error, "next", ""))
 
         self.in_background(ask)
+
+    def _which_key(self) -> str:
+        """Which key was refused, and how another one is kept."""
+        from console.credentials import find
+
+        held = find("RUNPOD_API_KEY", self.workspace.home.path)
+        shown = f"The key ends {held.hint} and comes from {held.origin}; " if held else ""
+        return f"{shown}llmconsole config set-secret RUNPOD_API_KEY keeps another."
 
     def rent_sheet(self) -> RentSheet | None:
         from console.screens.rent_sheet import RentSheet

@@ -34,12 +34,26 @@ from remote.errors import (
     RemoteError,
     RunnerFailed,
 )
-from remote.provider import ERROR, EXITED, TERMINATED, Offer, Pod, PodSpec, Provider, parse_pod_name
+from remote.provider import (
+    ERROR,
+    EXITED,
+    PROVISIONING,
+    RUNNING,
+    STARTING,
+    TERMINATED,
+    Offer,
+    Pod,
+    PodSpec,
+    Provider,
+    parse_pod_name,
+)
 
 SETTLE_S = 180.0   # three times the lag that listings are known to have: a create that shows no pod by then made none
 FIRST_LOOKS_S, LOOKS_S = 1.0, 15.0  # between two looks for a create's pod: at first, and at most
 READY_S = 720.0    # a pod that nobody can log in to after this long is ended: another one is cheaper than waiting
 STOP_S = 900.0     # how long a run may take to save after it was asked to stop
+STAGES_OF_A_POD = {PROVISIONING: "it is being placed", STARTING: "its image is being fetched",
+                   RUNNING: "its container runs, its SSH port is not public yet"}
 LOOK_S, KEPT_S = 15.0, 60.0
 PACE = 1.0         # all pauses are times this; a pretended provider is asked more often
 LONGEST_PAUSE_S = 60.0
@@ -190,8 +204,8 @@ class Renter(Reading):
             return self._to(rental, Phase.NEVER, reason="the provider did not say whether it made the pod, and none of "
                             f"that name appeared in {SETTLE_S:.0f} s; one that comes late is ended by the next sweep")
         return self._wait(rental, min(FIRST_LOOKS_S + waited / 4, LOOKS_S),
-                          f"no sure answer to the create: looked for {rental.name}, not there after {waited:.0f} s; it "
-                          f"may show up within {SETTLE_S:.0f} s, and is not asked for twice")
+                          "the create has no sure answer: looking for the pod by its name, "
+                          f"{waited:.0f} of {SETTLE_S:.0f} s; it is not asked for twice")
 
     def _adopt(self, rental: Rental, pod: Pod) -> float:
         self._book.change(rental.id, self._now(), phase=Phase.WAITING, pod=pod.id, started=pod.created or None,
@@ -209,7 +223,8 @@ class Renter(Reading):
         if self._now() - (rental.posted or 0.0) > float(rental.detail.get("ready_s", READY_S)):
             return self._to(rental, Phase.ENDING, reason=NEVER_READY)
         if pod.ssh is None:
-            return self._wait(rental, 5.0, f"{pod.status}: {self._system_line(pod) or 'no address yet'}")
+            line = self._system_line(pod)
+            return self._wait(rental, 5.0, f"{STAGES_OF_A_POD.get(pod.status, pod.status)}{': ' if line else ''}{line}")
         self._bench.reach(rental)
         return self._to(rental, Phase.PREPARING)
 

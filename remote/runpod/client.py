@@ -268,11 +268,3 @@ def _id(pod_id: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", pod_id):
         raise ValueError(f"{pod_id!r} is no id of a pod")
     return pod_id
-
-
-def hours_left(account: Account) -> float | None:
-    """Hours until the balance is used up at the present rate; None when that cannot be said."""
-    if account.balance_usd is None or not account.spend_per_hour:
-        return None
-    return max(account.balance_usd, 0.0) / account.spend_per_hour
-

@@ -5,6 +5,7 @@ Also here: limits that change before the pod can be reached, and a create that w
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from console.cli.main import call
 from console.errors import Conflict, Refused, UsageProblem
 from console.machines import preparing
 from console.rental import steps as rental_steps
@@ -141,7 +143,8 @@ def test_a_limit_that_is_changed_before_there_is_an_address_reaches_the_timer(ev
         assert "budget" in until(workspace, rental, Phase.GONE).reason
 
 
-def test_an_error_after_a_create_is_looked_up_at_once(evening_cloud: FakeCloud, write_recipe: Any) -> None:
+def test_an_error_after_a_create_is_looked_up_at_once(evening_cloud: FakeCloud, write_recipe: Any,
+                                                      capsys: pytest.CaptureFixture[str]) -> None:
     with Workspace.open() as workspace:
         rental = rent(workspace, write_recipe())
         evening_cloud.plan("error_after")
@@ -151,5 +154,35 @@ def test_an_error_after_a_create_is_looked_up_at_once(evening_cloud: FakeCloud, 
         notes = [entry.text for entry in workspace.operator.rentals.book.journal(rental.id)]
         assert time.monotonic() - begun < 10 and evening_cloud.creates == 1
         assert any("answered the create with 500" in text for text in notes)
-        assert any("not asked for twice" in text and "may show up within 180 s" in text for text in notes)
+        assert call(["target", "log", "evening", "--source", "system", "--json"]) == 0
+        said = json.loads(capsys.readouterr().out)
+        assert said["lines"][0]["text"].startswith("create pod")
+        assert any("looking for the pod by its name" in text and "of 180 s" in text for text in notes)
         assert until(workspace, rental, Phase.GONE) and evening_cloud.creates == 1
+
+
+def test_a_balance_that_ends_before_the_limit_is_said_in_time(evening_cloud: FakeCloud, write_recipe: Any) -> None:
+    with Workspace.open() as workspace:
+        rentals = workspace.operator.rentals
+        evening_cloud._deposit = 4.0
+        quote = rentals.quote(write_recipe(title="sleep:30"), run_id="evening", settings=KEEPS, budget_usd=20.0,
+                              budget_hours=5.0)
+        assert any("the balance lasts 1.1 h" in text for text in quote.plan.warnings)
+        rental = until(workspace, rentals.rent(quote), Phase.WORKING)
+        assert "then the provider ends every pod" in rentals.balance_trouble()
+        evening_cloud._deposit = 500.0
+        assert rentals.balance_trouble() == ""
+        rentals.end(rental.id)
+        assert until(workspace, rental, Phase.GONE)
+
+
+def test_a_pod_with_fewer_gpus_than_were_paid_for_is_given_back(evening_cloud: FakeCloud, write_recipe: Any,
+                                                                monkeypatch: pytest.MonkeyPatch) -> None:
+    from remote.survey import Survey
+
+    bare = Survey("Linux", "", "x86_64", "h", "u", "/", 1, 1, 0.0)
+    monkeypatch.setattr("remote.survey.survey", lambda *_, **__: bare)
+    with Workspace.open() as workspace:
+        monkeypatch.setattr(Survey, "problems", lambda self: [])
+        ended = until(workspace, rent(workspace, write_recipe()), Phase.GONE)
+        assert ended.reason == f"it could not be prepared: 0 of 2 GPUs answer on {ended.detail['target']}"
