@@ -45,28 +45,23 @@ impl Net {
         out.iter_mut().for_each(|x| *x *= factor);
     }
 
-    /// Rotates and normalises the queries and the key of one head group of a token, whose stream is `x`; key and value go
-    /// into its cache. Queries are scaled so that their products with keys are the scores.
+    /// Rotates and normalises a query, and scales it so that its products with keys are the scores.
+    pub fn turn_query(&self, row: &Row, query: &mut [f32]) {
+        self.rotate(query, row.position, self.model.shape.qk_scale / (query.len() as f32).sqrt());
+    }
+
+    /// Rotates and normalises the key of one head of a token, whose stream is `x`; key and value go into its cache.
     ///
     /// # Safety
-    /// `qkv` (n_embd + 2 * n_kv_head * head_dim) and the head's places in the cache are used by nobody else meanwhile as
-    /// far as they belong to this group, and `Row::check` has approved.
-    pub unsafe fn insert(&self, layer: usize, head: usize, row: &Row, x: &[f32], qkv: *mut f32) {
-        let s = &self.model.shape;
-        let (c, dim, group) = (s.n_embd, s.head_dim(), s.n_head / s.n_kv_head);
-        let kv = s.n_kv_head * dim;
-        // SAFETY: promised by the caller
-        let part = |at: usize| unsafe { std::slice::from_raw_parts_mut(qkv.add(at), dim) };
-        for query in head * group..(head + 1) * group {
-            self.rotate(part(query * dim), row.position, s.qk_scale / (dim as f32).sqrt());
-        }
-        let (k, v) = (part(c + head * dim), part(c + kv + head * dim));
-        self.rotate(k, row.position, s.qk_scale);
+    /// The head's places in the cache are used by nobody else meanwhile, and `Row::check` has approved.
+    pub unsafe fn insert(&self, layer: usize, head: usize, row: &Row, x: &[f32], k: &mut [f32], v: &mut [f32]) {
+        let dim = k.len();
+        self.rotate(k, row.position, self.model.shape.qk_scale);
         if let Some(value) = self.model.layers[layer].value_embedding {
             // SAFETY: as in `embedding`
             let opening = dot(&value.gate, head, x) * unsafe { (self.kernels.norm_factor)(x) };
             let gate = value.scale * sigmoid(opening);
-            let mut own = vec![0.0; kv];
+            let mut own = vec![0.0; value.table.cols];
             value.table.row_into(row.token as usize, &mut own);
             v.iter_mut().zip(&own[head * dim..]).for_each(|(v, own)| *v += gate * own);
         }

@@ -199,13 +199,17 @@ pub fn spin_until(done: impl Fn() -> bool) {
 pub struct Tasks {
     stretches: Vec<Stretch>,
     count: AtomicUsize,
-    done: AtomicUsize,
 }
 
-/// First task and end, in one word. On a cache line of its own.
+/// What is a thread's own, on a cache line of its own.
 #[derive(Default)]
 #[repr(align(64))]
-struct Stretch(AtomicU64);
+struct Stretch {
+    /// First task that is left, and end, in one word.
+    left: AtomicU64,
+    /// Tasks that the thread has done, whosever they were.
+    done: AtomicUsize,
+}
 
 impl Tasks {
     #[must_use]
@@ -225,20 +229,22 @@ impl Tasks {
         let threads = self.stretches.len();
         for (i, stretch) in self.stretches.iter().enumerate() {
             let (first, end) = (count * i / threads, count * (i + 1) / threads);
-            stretch.0.store((first as u64) << 32 | end as u64, Ordering::Relaxed);
+            stretch.left.store((first as u64) << 32 | end as u64, Ordering::Relaxed);
+            stretch.done.store(0, Ordering::Relaxed);
         }
         self.count.store(count, Ordering::Relaxed);
-        self.done.store(0, Ordering::Relaxed);
     }
 
-    /// One more task is done; what it wrote is visible to who sees `finished`.
-    pub fn finish(&self) {
-        self.done.fetch_add(1, Ordering::Release);
+    /// This thread has done one more task; what it wrote is visible to who sees `finished`.
+    pub fn finish(&self, thread: usize) {
+        let done = &self.stretches[thread].done;
+        done.store(done.load(Ordering::Relaxed) + 1, Ordering::Release);
     }
 
     /// Whether all tasks are done.
     pub fn finished(&self) -> bool {
-        self.done.load(Ordering::Acquire) == self.count.load(Ordering::Relaxed)
+        let done: usize = self.stretches.iter().map(|stretch| stretch.done.load(Ordering::Acquire)).sum();
+        done == self.count.load(Ordering::Relaxed)
     }
 
     /// The next task for this thread.
@@ -249,17 +255,17 @@ impl Tasks {
 }
 
 /// One thread's way through rounds of tasks, and how long it waited for others: a round is over when its tasks are done,
-/// whoever did them. Who waits is `idle` ahead of a round.
+/// whoever did them. Who finds none left is `idle` ahead of the next round.
 pub fn walk(rounds: &[Tasks], thread: usize, mut perform: impl FnMut(usize, usize), idle: impl Fn(usize)) -> Duration {
     let mut waited = Duration::ZERO;
     for (round, tasks) in rounds.iter().enumerate() {
         while let Some(task) = tasks.take(thread) {
             perform(round, task);
-            tasks.finish();
+            tasks.finish(thread);
         }
+        idle(round + 1);
         if !tasks.finished() {
             let begin = Instant::now();
-            idle(round + 1);
             spin_until(|| tasks.finished());
             waited += begin.elapsed();
         }
@@ -277,14 +283,14 @@ impl Stretch {
     }
 
     fn change(&self, taking: impl Fn(u64, u64) -> (u64, u64, u64)) -> Option<usize> {
-        let mut word = self.0.load(Ordering::Relaxed);
+        let mut word = self.left.load(Ordering::Relaxed);
         loop {
             let (first, end) = (word >> 32, word & 0xffff_ffff);
             if first >= end {
                 return None;
             }
             let (first, end, taken) = taking(first, end);
-            match self.0.compare_exchange_weak(word, first << 32 | end, Ordering::Relaxed, Ordering::Relaxed) {
+            match self.left.compare_exchange_weak(word, first << 32 | end, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => return Some(taken as usize),
                 Err(now) => word = now,
             }

@@ -70,7 +70,7 @@ impl Walk {
         unsafe {
             match phase {
                 Phase::Insert(layer) => self.insert(layer, task / heads, task % heads, job),
-                Phase::Attend(layer) => self.attend(layer, task / heads, task % heads, job),
+                Phase::Attend(layer) => self.attend(layer, task / heads, task % heads, job, local),
                 _ => self.product(phase, task, job, local),
             }
         }
@@ -146,20 +146,28 @@ impl Walk {
         }
     }
 
-    /// Queries, key and value of one head group of row `b`.
+    /// Key and value of one head of row `b` into its cache.
     unsafe fn insert(&self, layer: usize, b: usize, head: usize, job: &Job<'_>) {
         let s = &self.net.model.shape;
-        let qkv = self.qkv.ptr(b * (s.n_embd + 2 * s.n_kv_head * s.head_dim()));
-        // SAFETY: the parts of this head group belong to this task, and so do its places in the cache
-        unsafe { self.net.insert(layer, head, &job.rows[b], self.stream.read(b * s.n_embd, s.n_embd), qkv) };
+        let (c, dim, kv) = (s.n_embd, s.head_dim(), s.n_kv_head * s.head_dim());
+        let at = b * (c + 2 * kv) + c + head * dim;
+        // SAFETY: the parts of this head belong to this task, and so do its places in the cache
+        unsafe {
+            let (k, v) = (self.qkv.write(at, dim), self.qkv.write(at + kv, dim));
+            self.net.insert(layer, head, &job.rows[b], self.stream.read(b * c, c), k, v);
+        }
     }
 
     /// All queries of one head group over one piece of the row's positions.
-    unsafe fn attend(&self, layer: usize, task: usize, head: usize, job: &Job<'_>) {
+    unsafe fn attend(&self, layer: usize, task: usize, head: usize, job: &Job<'_>, local: &mut Local) {
         let s = &self.net.model.shape;
         let (c, dim, group) = (s.n_embd, s.head_dim(), s.n_head / s.n_kv_head);
         let Some(piece) = job.pieces_of(self.net.model.layers[layer].window).get(task) else { return };
         let row = &job.rows[piece.row];
+        if job.inserts_late() && piece.first + piece.len > row.position {
+            // SAFETY: this is the only piece that sees them
+            unsafe { self.insert(layer, piece.row, head, job) };
+        }
         let span = Span {
             k: row.key(layer, head, piece.first, dim),
             v: row.value(layer, head, piece.first, dim),
@@ -167,12 +175,14 @@ impl Walk {
             dim,
         };
         let attend = if row.stored == Stored::F32 { self.net.kernels.attend_f32 } else { self.net.kernels.attend_bf16 };
+        let q = &mut local.vector[..dim];
         for query in head * group..(head + 1) * group {
-            let q = self.qkv.ptr(piece.row * (c + 2 * s.n_kv_head * dim) + query * dim);
             let place = (piece.row * s.n_head + query) * self.most_pieces + piece.index;
-            // SAFETY: keys and values were stored before the barrier, and the places belong to this task
+            // SAFETY: what is read was written before the barrier, and the places belong to this task
             unsafe {
-                let (most, sum) = attend(&span, q, self.sums.ptr(place * dim));
+                q.copy_from_slice(self.qkv.read(piece.row * (c + 2 * s.n_kv_head * dim) + query * dim, dim));
+                self.net.turn_query(row, q);
+                let (most, sum) = attend(&span, q.as_ptr(), self.sums.ptr(place * dim));
                 self.weights.write(place * 2, 2).copy_from_slice(&[most, sum]);
             }
         }

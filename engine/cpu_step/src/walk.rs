@@ -1,5 +1,5 @@
 //! The way through the layers. Every product is one phase: the threads prepare its input, each for itself, take rows of
-//! the matrix until none is left, and go on when all rows are done. Who is early already asks for the next matrix.
+//! the matrix until none is left, and go on when all rows are done. Who finds none left already asks for the next matrix.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +26,7 @@ const HEAD_START: usize = 8 << 10;
 pub enum Phase {
     /// Queries, keys and values of the new tokens.
     Project(usize),
-    /// Their rotation and norm; keys and values go into the cache.
+    /// Keys and values go into the cache, where several rows do so.
     Insert(usize),
     Attend(usize),
     Out(usize),
@@ -51,6 +51,12 @@ pub struct Job<'a> {
 unsafe impl Sync for Job<'_> {}
 
 impl Job<'_> {
+    /// Whether the tasks of attention put keys and values into the cache themselves. They must not where a row may see
+    /// another one of the same step.
+    pub fn inserts_late(&self) -> bool {
+        self.rows.len() == 1
+    }
+
     pub fn pieces_of(&self, window: usize) -> &[Piece] {
         self.pieces.iter().find(|(w, _)| *w == window).map_or(&[], |(_, pieces)| pieces)
     }
@@ -160,6 +166,7 @@ impl Walk {
     fn count(&self, phase: Phase, job: &Job<'_>) -> usize {
         let heads = self.net.model.shape.n_kv_head;
         match phase {
+            Phase::Insert(_) if job.inserts_late() => 0,
             Phase::Insert(_) => job.rows.len() * heads,
             Phase::Attend(i) => job.pieces_of(self.net.model.layers[i].window).len() * heads,
             Phase::Logits if job.first_logits == job.rows.len() => 0,

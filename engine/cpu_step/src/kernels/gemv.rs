@@ -19,13 +19,15 @@ pub struct Panel {
 /// Computes `out[row * B + vector]`, B being the number of vectors that a function is made for.
 pub type Gemv = unsafe fn(&Panel, *mut f32);
 
-/// Group lengths up to here are prefetched a whole group ahead, so that nothing is asked for twice.
+/// Groups up to here are prefetched whole groups ahead, so that nothing is asked for twice.
 const NEAR: usize = 24 << 10;
+/// How far ahead at least: what memory delivers to a thread while one request takes its way.
+const FAR: usize = 8 << 10;
 const STEP_AHEAD: usize = 2 << 10;
 
 #[inline(always)]
 fn ahead(group_bytes: usize) -> usize {
-    if group_bytes <= NEAR { group_bytes } else { STEP_AHEAD }
+    if group_bytes <= NEAR { group_bytes * FAR.div_ceil(group_bytes.max(1)) } else { STEP_AHEAD }
 }
 
 /// All rows, R at a time and the rest one by one. `one` and `many` compute R rows from the given one on.

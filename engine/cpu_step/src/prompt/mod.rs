@@ -201,10 +201,15 @@ impl Prompt {
 
     unsafe fn insert(&self, layer: usize, t: usize, row: &Row) {
         let s = &self.net.model.shape;
-        let qkv = self.qkv.ptr(t * (s.n_embd + 2 * s.n_kv_head * s.head_dim()));
-        for head in 0..s.n_kv_head {
-            // SAFETY: this token's places belong to this task
-            unsafe { self.net.insert(layer, head, row, self.stream.read(t * s.n_embd, s.n_embd), qkv) };
+        let (c, dim, kv) = (s.n_embd, s.head_dim(), s.n_kv_head * s.head_dim());
+        // SAFETY: this token's places belong to this task
+        unsafe {
+            let (queries, rest) = self.qkv.write(t * (c + 2 * kv), c + 2 * kv).split_at_mut(c);
+            let (keys, values) = rest.split_at_mut(kv);
+            queries.chunks_exact_mut(dim).for_each(|query| self.net.turn_query(row, query));
+            for (head, (k, v)) in keys.chunks_exact_mut(dim).zip(values.chunks_exact_mut(dim)).enumerate() {
+                self.net.insert(layer, head, row, self.stream.read(t * c, c), k, v);
+            }
         }
     }
 
