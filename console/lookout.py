@@ -23,6 +23,7 @@ from console.rental.book import RentalBook
 from console.rental.rental import WORDS, Phase, sentence
 from console.runlog.queries import Queries, Run
 from console.runstate import RESUMABLE, RunState, Word
+from engine.events import CONTINUED, PAUSED
 from engine.rundir import RunDir, base_dir, runs_dir, valid_run_id
 from remote import job
 from remote.errors import HostUnreachable
@@ -132,7 +133,8 @@ class Lookout:
             pending=pending, never_launched=intent.outcome if intent and unlaunched else None, job=found.state,
             exit_code=found.code if found.signal is None else -found.signal, stopping=found.stopping,
             reported=run.reported if run and run.attempt >= number else None,
-            reported_exit=run.exit_code if run else None, last_sign=sign, now=now, silent=bool(silent)))
+            reported_exit=run.exit_code if run else None, last_sign=sign, now=now, silent=bool(silent),
+            paused=self._paused(run) is not None))
         number = max(number, found.attempt or 0, intent.attempt if intent else 0, 1)
         stage = run.last_stage if run else None
         reason = silent if word is Word.STALE else self._reason(run_id, run, word, intent)
@@ -174,7 +176,9 @@ class Lookout:
         return found
 
     def _reason(self, run_id: str, run: Run | None, word: Word, intent: Intent | None) -> str | None:
-        """Why it failed: in the stage's own words, else the supervisor's, else the launcher's."""
+        """Why it failed: in the stage's own words, else the supervisor's, else the launcher's. Why it is silent."""
+        if word is Word.SILENT:
+            return self._paused(run)
         if word is not Word.FAILED:
             return None
         if intent and intent.outcome and intent.outcome.startswith(FAILED):
@@ -182,6 +186,16 @@ class Lookout:
         alerts = [a for a in self._queries.alerts(run_id, limit=20)
                   if a.data.get("level") == "error" and run is not None and a.attempt == run.attempt]
         return str(alerts[-1].data.get("text", "")) if alerts else (run.reason if run else None)
+
+
+    def _paused(self, run: Run | None) -> str | None:
+        """What the supervisor said of a stage that was stopped by a signal and has not gone on since."""
+        if run is None or run.reported in _ENDED:
+            return None
+        told = [a for a in self._queries.alerts(run.id, limit=20)
+                if a.attempt == run.attempt and a.data.get("code") in (PAUSED, CONTINUED)]
+        paused = bool(told) and told[-1].data["code"] == PAUSED and told[-1].stage == run.last_stage
+        return f"{told[-1].data.get('text', '')}; {told[-1].data.get('next', '')}" if paused else None
 
 
 def _last_sign(folder: RunDir, run: Run | None) -> float | None:

@@ -50,6 +50,7 @@ class Facts:
     last_sign: float | None  # newest event or log line, seconds since the epoch
     now: float
     silent: bool = False  # its machine was asked and did not answer
+    paused: bool = False  # its stage was stopped by a signal and not continued since
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def _ended(code: int | None, stopping: bool) -> tuple[Word, int | None]:
 
 
 def _alive(facts: Facts) -> Word:
-    if facts.last_sign is not None and facts.now - facts.last_sign > SILENT_AFTER_S:
+    if facts.paused or (facts.last_sign is not None and facts.now - facts.last_sign > SILENT_AFTER_S):
         return Word.SILENT
     return Word.RUNNING if facts.reported is not None else Word.STARTING
 
@@ -114,7 +115,8 @@ def explain(word: Word, exit_code: int | None, stage: str | None, last_sign: flo
         Word.QUEUED: ("The start is decided and written down; the job is not launched yet", ""),
         Word.STARTING: ("The job is launched; its first event is awaited", ""),
         Word.RUNNING: (f"Running{where}; last sign of life {ago}", ""),
-        Word.SILENT: (f"SILENT{where}: the process is alive but wrote nothing since {ago}",
+        Word.SILENT: (f"SILENT{because}" if reason else
+                      f"SILENT{where}: the process is alive but wrote nothing since {ago}",
                       "look at the log; x stops it (llmconsole run stop)"),
         Word.STALE: (f"STALE: the machine does not answer, so the work is assumed to go on; last seen{where} {ago}"
                      + because, "nothing is lost: the rest is read when it answers again"),

@@ -36,6 +36,7 @@ from typing import Any
 
 VERSION = 1
 KINDS = ("run", "stage", "config", "metric", "eval", "sample", "checkpoint", "system", "log-mark", "alert")
+PAUSED, CONTINUED = "paused", "continued"  # codes of alerts: the stage was stopped by a signal, and is not any more
 _NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _TAIL_BYTES = 1 << 16
 

@@ -149,6 +149,15 @@ class Sampler:
                           "temp_c": gpu.temp_c} for gpu in gpus()]}
 
 
+def paused(pid: int, ranks: bool) -> bool:
+    """Whether a process was stopped by a signal (SIGSTOP); with `ranks`, it or one that it started itself."""
+    try:
+        root = psutil.Process(pid)
+        return any(p.status() == psutil.STATUS_STOPPED for p in (root, *(root.children() if ranks else ())))
+    except psutil.NoSuchProcess:
+        return False
+
+
 def tree_rss(pid: int) -> int:
     """Resident bytes of a process and everything below it; what ended meanwhile counts nothing."""
     try:

@@ -22,8 +22,8 @@ from typing import Any
 from engine import child, machine, recipe
 from engine.config import ConfigError
 from engine.context import ATTEMPT, EXIT_STOPPED
-from engine.events import EventWriter
-from engine.plan import PlannedStage, planned, stage_argv, stage_env
+from engine.events import CONTINUED, PAUSED, EventWriter
+from engine.plan import TORCHRUN, PlannedStage, planned, stage_argv, stage_env
 from engine.rundir import DISK_ADVICE, RunDir, disk_full, valid_run_id, write_atomic
 from engine.stage_lock import AnotherSupervisor, StageLock
 
@@ -141,18 +141,32 @@ class Supervisor:
             self._lock.note(self._child.pid, self._stop)
             if self._stop:  # the request came while the process was being made
                 self._child.send_signal(signal.SIGTERM)
-            code = self._wait(self._child)
+            code = self._wait(self._child, step)
         finally:
             child.end(self._child)
             self._child = None
         self._lock.note(None, self._stop)
         return self._stage_ended(step, code, begun, child.last_lines(log, start))
 
-    def _wait(self, process: subprocess.Popen[bytes]) -> int:
-        sampler = machine.Sampler(process.pid)
+    def _wait(self, process: subprocess.Popen[bytes], step: PlannedStage) -> int:
+        sampler, ranks, paused = machine.Sampler(process.pid), TORCHRUN in self._commands[step.id], False
         while (code := child.wait(process, self._sample_every)) is None:
             self._sample(sampler)
+            if machine.paused(process.pid, ranks) != paused:
+                paused = not paused
+                self._tell_paused(step, process.pid, paused)
         return code
+
+    def _tell_paused(self, step: PlannedStage, pid: int, paused: bool) -> None:
+        """Our samples go on meanwhile, so that without this a stage that computes nothing would seem to work."""
+        told = {"level": "warning", "code": PAUSED, "next": f"kill -CONT {pid} on that machine lets it go on",
+                "text": f"{step.title} was stopped by a signal (SIGSTOP) and computes nothing"}
+        if not paused:
+            told = {"level": "info", "code": CONTINUED, "text": f"{step.title} goes on", "next": ""}
+        try:
+            self._events.emit("alert", told, stage=step.id)
+        except OSError as error:
+            print(f"{told['text']}; no event: {error}", file=sys.stderr, flush=True)
 
     def _sample(self, sampler: machine.Sampler) -> None:
         try:

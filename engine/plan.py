@@ -15,6 +15,7 @@ from engine.config import ConfigError, from_mapping, to_argv
 from engine.context import ATTEMPT, RUN_DIR, STAGE_ID
 from engine.rundir import RunDir
 
+TORCHRUN = "torch.distributed.run"
 SAVE_WITHIN_S = 600  # what torchrun gives its processes to save after SIGTERM; by itself it kills them after 30 s
 
 
@@ -54,7 +55,7 @@ def torchrun_argv(gpus: int, python: Sequence[str]) -> list[str]:
     """Python itself for at most one GPU, else torchrun with one process per GPU of this machine."""
     if gpus < 2:
         return list(python)
-    return [*python, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={gpus}"]
+    return [*python, "-m", TORCHRUN, "--standalone", f"--nproc_per_node={gpus}"]
 
 
 def stage_env(run: RunDir, step: PlannedStage, attempt: int) -> dict[str, str]:

@@ -20,6 +20,7 @@ from console.operator import Operator
 from console.runstate import RunState, Word
 from console.workspace import Workspace
 from engine.config import ConfigError
+from engine.events import CONTINUED, PAUSED, EventWriter
 from engine.rundir import base_dir, runs_dir
 from remote import job
 from remote.errors import HostUnreachable, RunnerFailed
@@ -309,3 +310,21 @@ def test_an_unknown_run_names_the_nearest(workspace: Workspace, make_run: Callab
 def test_the_real_command_is_the_supervisor(tmp_path: Path) -> None:
     argv = operator_module.pipeline_argv(("/usr/bin/python3",), "/base/runs/tiny-1")
     assert argv == ["/usr/bin/python3", "-m", "engine", "run", "--run-dir", "/base/runs/tiny-1"]
+
+
+def test_a_stage_that_a_signal_holds_is_silent_until_it_goes_on(workspace: Workspace, write_recipe: Write,
+                                                                wait_until: Wait) -> None:
+    """Its supervisor lives and writes samples all the while; what it says of its stage decides."""
+    run_id = workspace.operator.start(workspace.operator.plan(write_recipe(title="sleep:30")))
+    wait_until(lambda: workspace.ingest() >= 0 and workspace.operator.state(run_id).word is Word.RUNNING)
+    run = workspace.queries.run(run_id)
+    assert run is not None
+    events = EventWriter(runs_dir(base_dir()) / run_id / "events.jsonl", run=run_id, stage=run.last_stage)
+    events.alert("warning", PAUSED, "A was stopped by a signal", "kill -CONT 7")
+    workspace.ingest()
+    state = workspace.operator.state(run_id)
+    assert (state.word, state.text) == (Word.SILENT, "SILENT: A was stopped by a signal; kill -CONT 7")
+    events.alert("info", CONTINUED, "A goes on")
+    workspace.ingest()
+    assert workspace.operator.state(run_id).word is Word.RUNNING
+    workspace.operator.stop(run_id, graceful=False)

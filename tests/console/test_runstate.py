@@ -17,6 +17,8 @@ ALIVE = Facts(pending=False, job="running", exit_code=None, stopping=False, neve
     (Word.QUEUED, None, {"pending": True}),
     (Word.STARTING, None, {"reported": None}),
     (Word.SILENT, None, {"last_sign": 300.0}),
+    (Word.SILENT, None, {"paused": True}),
+    (Word.FAILED, 1, {"paused": True, "job": "exited", "exit_code": 1}),
     (Word.FINISHED, 0, {"job": "exited", "exit_code": 0}),
     (Word.FAILED, 1, {"job": "exited", "exit_code": 1}),
     (Word.FAILED, -9, {"job": "exited", "exit_code": -9}),
@@ -43,5 +45,8 @@ def test_every_word_has_a_sentence_and_trouble_has_a_next_step(word: Word) -> No
     assert text
     if word in (Word.FAILED, Word.LOST, Word.STOPPED, Word.SILENT):
         assert hint
+    if word is Word.SILENT:
+        assert text == "SILENT: loss is NaN"
+        assert "wrote nothing since 100 s" in explain(word, None, "04-base_train", 900.0, None, 2, 1000.0)[0]
     if word is Word.FAILED:
         assert text == "FAILED exit 1 in 04-base_train: loss is NaN"

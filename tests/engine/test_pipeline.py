@@ -251,6 +251,21 @@ def test_the_machine_is_sampled_while_a_stage_works(run: RunDir, start: Start) -
     assert samples[0]["rss_gb"] > 0 and samples[0]["mem_total_gb"] > samples[0]["mem_used_gb"] > 0
 
 
+def test_a_stage_that_a_signal_holds_is_told_and_so_is_its_going_on(run: RunDir, start: Start) -> None:
+    describe(run, stages=[{"id": "01-a", "stage": "a", "title": "A", "args": {"steps": 60, "seconds": 0.05}}])
+    process = start()
+    wait_until(lambda: saved(run, "01-a"))
+    stage = json.loads((run.job / "stage.lock").read_bytes())["stage"][0]
+    os.kill(stage, signal.SIGSTOP)
+    wait_until(lambda: [e.data["code"] for e in events(run) if e.kind == "alert"] == ["paused"])
+    os.kill(stage, signal.SIGCONT)
+    assert ended(process)[0] == 0
+    held, on = (e for e in events(run) if e.kind == "alert")
+    assert (held.stage, on.stage, on.data["code"]) == ("01-a", "01-a", "continued")
+    assert held.data["text"] == "A was stopped by a signal (SIGSTOP) and computes nothing"
+    assert held.data["next"] == f"kill -CONT {stage} on that machine lets it go on"
+
+
 def test_the_launcher_may_give_the_attempt_number(run: RunDir, start: Start) -> None:
     ended(start(LLMCONSOLE_ATTEMPT="7"))
     assert {event.attempt for event in events(run)} == {7}
