@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 
@@ -23,6 +24,11 @@ def model_name(model: ModelInfo | None) -> str:
     return f"{clean_line(model.run_id or model.tag, 40)} {model.source} @{grouped(model.step)}"
 
 
+def speaker_name(model: ModelInfo | None) -> str:
+    """The same without the date that runs are named with: it stands above every answer."""
+    return re.sub(r"-\d{8}-\d{6} ", " ", model_name(model))
+
+
 def choices(models: Sequence[ModelInfo], place: Place) -> list[Choice]:
     """Newest first; what cannot be used, or does not fit into what is free there, stays listed with its reason."""
     now = time.time()
@@ -30,20 +36,22 @@ def choices(models: Sequence[ModelInfo], place: Place) -> list[Choice]:
 
 
 def _problem(model: ModelInfo, place: Place) -> str:
+    if model.problem:
+        return clean_line(model.problem, 200)
     need = bytes_needed(model, place.kind)
-    if model.problem or need is None or need <= place.free:
-        return clean_line(model.problem or "", 200)
-    gpu = clean_line(place.name, 30) if place.kind == "cuda" else ""
-    return f"does not fit: needs {size(need)}, {size(place.free)} are free" + (f" on {gpu}" if gpu else "")
+    if need is None or need <= place.free:
+        return ""
+    gpu = f" on {clean_line(place.name, 30)}" if place.kind == "cuda" else ""
+    return f"does not fit: needs {size(need)}, {size(place.free)} are free{gpu}"
 
 
 def _line(model: ModelInfo, place: Place, now: float) -> Content:
-    if model.problem:
+    """What tells it from others; its problem takes the room of its figures."""
+    if _problem(model, place):
         return _where(model)
     bpb = f"bpb {short(model.val_bpb, 4)}" if model.val_bpb is not None else ""
-    weights = compact(model.n_params) if model.n_params else "–"
-    need = bytes_needed(model, place.kind)
-    fits = "" if need is None or need > place.free else f"fits{_ON.get(place.kind, '')}"
+    weights, need = compact(model.n_params) if model.n_params else "–", bytes_needed(model, place.kind)
+    fits = f"fits{_ON.get(place.kind, '')}" if need is not None and place.kind else ""
     facts = f"{weights:>7}  {size(need):<8} {fits:<12} {bpb:<10} "
     return Content.assemble(_where(model), (facts + ago(model.created, now), "$foreground-muted"))
 

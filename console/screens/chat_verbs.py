@@ -110,6 +110,7 @@ class ChatVerbs(ConsoleScreen):
         prompt = self.query_one(Prompt)
         if self.session.conversation.writing is None and "\n" in text:
             self.session.conversation.note(text)
+            prompt.show_hint("")
             self.changed()
         elif len(text) < prompt.size.width - _TITLE:
             prompt.say(clean_line(text, 200))

@@ -10,7 +10,7 @@ from textual.widgets import Static
 
 from console.chat.session import ChatSession
 from console.machines.targets import LOCAL
-from console.screens.chat_models import model_name, welcome
+from console.screens.chat_models import model_name, speaker_name, welcome
 from console.text import clean_line
 from console.widgets.pane import Titled
 from console.widgets.turns import Transcript, TurnView
@@ -24,7 +24,10 @@ class ChatPane(Titled, Vertical):
     """Shows a session; whoever changes the session says `sync` (turns came or went) or `redraw` (the last one grew)."""
 
     DEFAULT_CSS = """
-    ChatPane { height: 1fr; width: 1fr; border: round $foreground 22%; }
+    ChatPane {
+        height: 1fr; width: 1fr; border: round $foreground 22%;
+        border-title-color: $foreground; border-title-style: none;
+    }
     ChatPane:focus-within { border: round $accent; }
     ChatPane Transcript { height: 1fr; padding: 1 1 0 1; }
     ChatPane .empty { height: auto; padding: 0 2 1 2; dock: top; margin-top: 1; }
@@ -57,8 +60,8 @@ class ChatPane(Titled, Vertical):
             same += 1
         for view in views[same:]:
             view.remove()
-        names = {model.ref: model_name(model) for model in self.session.models}
-        chosen = model_name(self.session.chosen)
+        names = {model.ref: speaker_name(model) for model in self.session.models}
+        chosen = speaker_name(self.session.chosen)
         transcript.mount(*[TurnView(turn, names.get(turn.model, chosen)) for turn in turns[same:]])
         transcript.following = True
         transcript.keep_up()

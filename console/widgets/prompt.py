@@ -25,7 +25,7 @@ class Prompt(Titled, TextArea):
     DEFAULT_CSS = """
     Prompt {
         height: auto; max-height: 8; min-height: 3; border: round $foreground 22%; padding: 0 1;
-        scrollbar-size-vertical: 1;
+        border-title-color: $foreground; border-title-style: none; scrollbar-size-vertical: 1;
     }
     Prompt:focus { border: round $accent; }
     """
