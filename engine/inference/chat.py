@@ -29,8 +29,8 @@ from engine.model.gpt import GPT
 from engine.tokenizer.bpe import Tokenizer
 from engine.tokenizer.chat_format import Message
 from engine.tokenizer.store import TokenizerError
-from engine.train.assemble import check_tokenizer
 from engine.train.checkpoint import load_model, verify
+from engine.train.resume import check_tokenizer
 
 _SOURCES = {directory: source for source, directory in DIRECTORIES.items()}
 

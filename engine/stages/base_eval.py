@@ -28,8 +28,9 @@ from engine.model.gpt import GPT
 from engine.rundir import write_atomic
 from engine.settings.evaluation import BaseEval
 from engine.tokenizer.bpe import Tokenizer
-from engine.train.assemble import check_tokenizer, load_tokenizer
 from engine.train.checkpoint import load_model, resolve
+from engine.train.resume import check_tokenizer
+from engine.train.workbench import load_tokenizer
 
 PARTS = ("bpb", "sample", "core")  # in this order: the cheap ones are told before CORE may fail for want of its data
 

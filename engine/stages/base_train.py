@@ -22,23 +22,16 @@ from engine.model.gpt import GPT
 from engine.settings.training import BaseTrain, resolved
 from engine.tokenizer.bpe import Tokenizer
 from engine.train import checkpoint
-from engine.train.assemble import (
-    Workbench,
-    announce,
-    batch_sizes,
-    check_tokenizer,
-    load_tokenizer,
-    open_world,
-    run_with_retry,
-    train,
-    training_report,
-)
+from engine.train.account import announce, training_report
+from engine.train.assemble import batch_sizes, train
+from engine.train.batch_size import run_with_retry
 from engine.train.core_metric import core_hook
 from engine.train.loop import Schedule
 from engine.train.plan import base_horizon, base_shape
 from engine.train.rank_view import RankView
-from engine.train.resume import as_before, resume_point
+from engine.train.resume import as_before, check_tokenizer, resume_point
 from engine.train.schedule import Horizon, cosine_to_zero, modern_momentum, muon_momentum, ramp
+from engine.train.workbench import Workbench, load_tokenizer, open_world
 
 
 def run(config: BaseTrain, context: StageContext) -> None:

@@ -16,8 +16,9 @@ from engine.evals.chat import Generation, Score, lacking
 from engine.inference.generate import Engine
 from engine.settings.evaluation import ChatEval
 from engine.tasks.table import CHATCORE, TASKS, find
-from engine.train.assemble import check_tokenizer, load_tokenizer
 from engine.train.checkpoint import load_model, resolve
+from engine.train.resume import check_tokenizer
+from engine.train.workbench import load_tokenizer
 
 ALL = "benchmarks"
 

@@ -30,8 +30,9 @@ from engine.tasks.task import Task
 from engine.tokenizer.bpe import Tokenizer
 from engine.tokenizer.chat_format import render_for_completion
 from engine.train import checkpoint, resume
-from engine.train.assemble import load_tokenizer, peak_memory_mib
+from engine.train.account import peak_memory_mib
 from engine.train.reinforce import as_batch, backward, ensure_gradients, roll_out, sample_rows, solved_at
+from engine.train.workbench import load_tokenizer
 
 MOMENTUM = 0.95
 _EVAL_SEED = 42

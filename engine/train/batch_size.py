@@ -4,16 +4,19 @@ when it turns out too small. Arithmetic first, then on a GPU a real step, becaus
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
 
 import psutil
 import torch
 
-from engine.context import StageError
+from engine.context import StageContext, StageError
 from engine.device import Device
-from engine.dist import World
+from engine.dist import World, world_size
 from engine.model.gpt import GPT
+from engine.settings.training import Training
 from engine.train.plan import step_bytes
 
 _SHARE = 0.85  # of the free memory that may be planned with; the rest is for fragments and evaluations
@@ -69,10 +72,8 @@ def free_memory(device: Device) -> float:
 
 def _needed(model: GPT, batch_size: int, seq_len: int, compiled: bool) -> float:
     item = torch.tensor([], dtype=model.dtype).element_size()
-    explicit = model.device.type == "cpu" and seq_len <= 512
-    return step_bytes(
-        model.config, model.n_params(), batch_size, seq_len, item, compiled=compiled, explicit=explicit
-    )
+    on_cpu = model.device.type == "cpu"
+    return step_bytes(model.config, model.n_params(), batch_size, seq_len, item, compiled=compiled, on_cpu=on_cpu)
 
 
 def _runs(model: GPT, batch_size: int, seq_len: int) -> bool:
@@ -110,3 +111,24 @@ def memory_watched(device_batch_size: int) -> Iterator[None]:
         if "DefaultCPUAllocator" not in str(error) and "not enough memory" not in str(error):
             raise
         raise OutOfMemory(device_batch_size) from error
+
+
+def run_with_retry(
+    config: Training, context: StageContext, stage: Callable[[Any, StageContext], None]
+) -> None:
+    """Run a stage; with --oom-retry, again with half as many sequences per pass when memory runs out, from the newest
+    checkpoint. Several ranks cannot do that together: the one without memory has left the others."""
+    while True:
+        try:
+            stage(config, context)
+            return
+        except OutOfMemory as error:
+            size = error.device_batch_size
+            if not config.oom_retry or size == 1 or world_size() > 1:
+                raise
+            told = str(error)
+        config = replace(config, device_batch_size=size // 2, resume=True)
+        context.log(f"{told}; going on with {size // 2}")
+        context.events.alert("warning", "memory", told, f"going on with {size // 2} sequences per forward pass")
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()

@@ -15,7 +15,7 @@ from engine.tasks.table import CHATCORE, find
 from engine.tasks.task import Task
 
 if TYPE_CHECKING:
-    from engine.train.assemble import Workbench
+    from engine.train.workbench import Workbench
 
 PROBED = ("MMLU", "ARC-Easy")  # what nanochat's first SFT watched
 

@@ -9,7 +9,7 @@ from engine.evals.core import evaluate_core
 from engine.evals.eval_bundle import find_bundle
 
 if TYPE_CHECKING:
-    from engine.train.assemble import Workbench
+    from engine.train.workbench import Workbench
 
 
 def core_hook(bench: Workbench, max_per_task: int | None) -> Callable[[int], object]:

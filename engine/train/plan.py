@@ -30,14 +30,14 @@ def base_horizon(config: BaseTrain, shape: GPTConfig, architecture: Architecture
 
 
 def step_bytes(shape: GPTConfig, n_params: int, batch_size: int, seq_len: int, item: int, *, compiled: bool = False,
-               explicit: bool = False) -> float:
-    """Roughly what a training step holds at its largest moment: parameters and their state, saved activations of `item`
-    bytes each, and the scores of `explicit` attention, which keeps them.
+               on_cpu: bool = False) -> float:
+    """Roughly what a training step holds at its largest moment: parameters and their state, and saved activations of
+    `item` bytes each.
 
     Saved per token, layer and channel: norms, q, k, v and their rotations, 4C twice, sums. Compiled, about half of that
-    is computed again instead: nanochat's d20 fits 32 rows of 2,048 tokens into 80 GB so, and d32 8 rows.
+    is computed again instead: nanochat's d20 fits 32 rows of 2,048 tokens into 80 GB so, and d32 8 rows. On a CPU our
+    own kernels keep less still: 12, and some room that the allocator cannot fill.
     """
-    channels = (18 if compiled else 34) * shape.n_embd
-    scores = shape.n_head * seq_len * 2 if explicit else 0
-    per_token = item * shape.n_layer * (channels + scores) + 8 * shape.n_embd
+    channels = (18 if compiled else 16 if on_cpu else 34) * shape.n_embd
+    per_token = item * shape.n_layer * channels + 8 * shape.n_embd
     return n_params * STATE_BYTES + batch_size * seq_len * per_token

@@ -18,23 +18,16 @@ from engine.tasks import mixture
 from engine.tokenizer.bpe import Tokenizer
 from engine.tokenizer.chat_format import render_conversation
 from engine.train import checkpoint
-from engine.train.assemble import (
-    Workbench,
-    announce,
-    batch_sizes,
-    check_tokenizer,
-    load_tokenizer,
-    open_world,
-    run_with_retry,
-    train,
-    training_report,
-)
+from engine.train.account import announce, training_report
+from engine.train.assemble import batch_sizes, train
+from engine.train.batch_size import run_with_retry
 from engine.train.chat_metric import chat_measures
 from engine.train.loop import Schedule, Trainer
 from engine.train.padded import PaddedConversations
 from engine.train.rank_view import Batches, RankView
-from engine.train.resume import as_before, resume_point
+from engine.train.resume import as_before, check_tokenizer, resume_point
 from engine.train.schedule import muon_momentum, warm_hold_down
+from engine.train.workbench import Workbench, load_tokenizer, open_world
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,10 @@ from engine.model.config import GPTConfig
 from engine.model.gpt import GPT
 from engine.settings.training import BaseTrain, ChatSft, MidTrain, Training, resolved
 from engine.train import batch_size, checkpoint, resume
-from engine.train.assemble import open_world, run_with_retry
-from engine.train.batch_size import OutOfMemory, accumulation_steps, fitting_batch_size, memory_watched
+from engine.train.batch_size import OutOfMemory, accumulation_steps, fitting_batch_size, memory_watched, run_with_retry
 from engine.train.padded import PaddedConversations
 from engine.train.rank_view import RankView
+from engine.train.workbench import open_world
 
 UPSTREAM_RUNS = Path(__file__).parents[3] / "shared" / "reference" / "upstream" / "runs"
 CPU = Device(torch.device("cpu"), torch.float32, 1e12, "test")
