@@ -15,6 +15,7 @@ from console.jsontext import dump
 from engine.events import Event
 
 _ENDINGS = ("finished", "failed", "stopped")
+_NUMBERS = (float, int)  # by their own type: a bool is none, and a function call for each of millions is felt
 _Point = tuple[int, int, "int | None", float, float]  # at, attempt, step, t, value
 
 
@@ -138,7 +139,7 @@ class Applier:
         stage, rows = event.stage or "", 0
         where = at, event.attempt, event.step, event.t
         for name, value in _flat(event.data) if "gpus" in event.data else event.data.items():
-            if _is_number(value):
+            if type(value) in _NUMBERS:
                 series = self._series.get((stage, name)) or self._new_series(stage, name, event.kind)
                 self._points[series].append((*where, float(value)))
                 rows += 1
