@@ -6,10 +6,7 @@ arrives moves what is being read. It does not know which log it shows.
 
 from __future__ import annotations
 
-import re
 import time
-from array import array
-from bisect import bisect_left, bisect_right
 from typing import ClassVar
 
 from rich.cells import cell_len, set_cell_size
@@ -22,24 +19,10 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from console.log_file import ByteSource, LogFile
+from console.widgets.log_search import LogSearch
+from console.widgets.log_text import parts, tone_of, wrapped
 from console.widgets.numbers import grouped, span
 from console.widgets.pane import Titled
-
-_SCAN_SECONDS = 0.012  # of each 30 ms while a filter catches up
-_TONES = (
-    ("error", re.compile(r"\b(error|exception|traceback|fatal|failed|nan|killed)\b", re.IGNORECASE)),
-    ("warning", re.compile(r"\bwarn(ing)?\b", re.IGNORECASE)),
-    ("accent", re.compile(r"\b(val(idation)?[ _/]?bpb|saved|checkpoint|finished|done)\b", re.IGNORECASE)),
-)
-
-
-def pattern_of(text: str) -> re.Pattern[str]:
-    """A case-insensitive regular expression, unless capitals are typed; what is none is taken literally."""
-    flags = 0 if any(c.isupper() for c in text) else re.IGNORECASE
-    try:
-        return re.compile(text, flags)
-    except re.error:
-        return re.compile(re.escape(text), flags)
 
 
 class LogView(Titled, ScrollView, can_focus=True):
@@ -81,10 +64,9 @@ class LogView(Titled, ScrollView, can_focus=True):
         super().__init__(id=id)
         self._log: LogFile | None = None
         self._label, self._empty = "log", empty
-        self.following, self.wrapping, self.filtering, self.inverse = True, False, False, False
-        self.pattern: re.Pattern[str] | None = None
-        self._matches: array[int] = array("Q")
-        self._scanned = self._generation = 0
+        self.following, self.wrapping = True, False
+        self.search = LogSearch()
+        self._generation = 0
         self._seen = 0  # lines there were when following ended
         self._current = -1
         self._widest = 0
@@ -96,8 +78,8 @@ class LogView(Titled, ScrollView, can_focus=True):
     def open(self, name: str, source: ByteSource | None) -> None:
         """Show another log, from its end."""
         self._label, self._log = name, LogFile(source) if source else None
-        self._matches, self._scanned, self._widest, self._current = array("Q"), 0, 0, -1
-        self._generation = 0
+        self.search.forget()
+        self._generation, self._widest, self._current = 0, 0, -1
         self.following = True
         self.poll()
         self._settle()
@@ -107,7 +89,8 @@ class LogView(Titled, ScrollView, can_focus=True):
         if self._log is not None and self._log.refresh():
             self._grew = time.monotonic()
             if self._log.generation != self._generation:
-                self._generation, self._matches, self._scanned = self._log.generation, array("Q"), 0
+                self._generation = self._log.generation
+                self.search.forget()
             self._scan()
             self._settle()
         self._retitle()
@@ -118,20 +101,24 @@ class LogView(Titled, ScrollView, can_focus=True):
 
     @property
     def visible_lines(self) -> int:
-        return len(self._matches) if self.filtering else self.total
+        return len(self.search.lines) if self.search.hiding else self.total
+
+    @property
+    def filtering(self) -> bool:
+        """Whether lines that do not match are hidden."""
+        return self.search.hiding
 
     def search_for(self, text: str, *, hide: bool) -> None:
         """Mark the lines that match; `hide` leaves the others out. An empty text shows everything again."""
-        here = self._line_number(self._top())
-        self.pattern = pattern_of(text) if text else None
-        self.filtering = hide and self.pattern is not None
-        self._rescan()
+        here = self.search.line_at(self._top())
+        self.search.look_for(text, hide=hide)
+        self._scan()
         self._keep_in_place(here)
 
     def show_all(self) -> None:
         """Stop hiding lines but keep the matches marked, and the reader where they are."""
-        here = self._line_number(self._top())
-        self.filtering = False
+        here = self.search.line_at(self._top())
+        self.search.show_all()
         self._keep_in_place(here)
 
     def action_follow(self) -> None:
@@ -145,50 +132,36 @@ class LogView(Titled, ScrollView, can_focus=True):
         self._retitle()
 
     def action_wrap(self) -> None:
-        here = self._line_number(self._top())
+        here = self.search.line_at(self._top())
         self.wrapping = not self.wrapping
         self.scroll_to(x=0, animate=False)
         self._keep_in_place(here)
 
     def action_invert(self) -> None:
-        if self.pattern is not None:
-            self.inverse = not self.inverse
-            self._rescan()
+        if self.search.invert():
+            self._scan()
             self._settle()
 
     def action_search(self, direction: int) -> None:
         """Put the next (1) or previous (-1) matching line in sight and mark it."""
-        if not self._matches:
+        start = self._current if self._current >= 0 else self.search.line_at(self._top()) - 1
+        found = self.search.neighbour(start, direction)
+        if found is None:
             return
-        start = self._current if self._current >= 0 else self._line_number(self._top()) - 1
-        at = bisect_right(self._matches, start) if direction > 0 else bisect_left(self._matches, start) - 1
-        self._current = self._matches[at % len(self._matches)]
-        self.following = False
-        position = self._position(self._current)
+        self._current, self.following = found, False
+        position = self.search.position(found)
         self._move_to(max(position - self._room.height // 3, 0))
         self._settle()
 
-    def _rescan(self) -> None:
-        self._matches, self._scanned = array("Q"), 0
-        self._scan()
-
     def _scan(self) -> None:
         """Find matching lines for a moment, and come back soon if there is more to look at."""
-        if self._log is None or self.pattern is None:
-            return
-        deadline = time.perf_counter() + _SCAN_SECONDS
-        search, line, inverse = self.pattern.search, self._log.line, self.inverse
-        total = len(self._log)
-        while self._scanned < total:
-            if (search(line(self._scanned)) is None) is inverse:
-                self._matches.append(self._scanned)
-            self._scanned += 1
-            if self._scanned % 64 == 0 and time.perf_counter() > deadline:
+        if self._log is not None:
+            self.search.scan(self._log.line, len(self._log))
+            if self.search.behind(len(self._log)):
                 self.set_timer(0.03, self._go_on_scanning, name="scan")
-                return
 
     def _go_on_scanning(self) -> None:
-        if self._log is not None and self._scanned < len(self._log):
+        if self._log is not None and self.search.behind(len(self._log)):
             self._scan()
             self._settle()
 
@@ -197,22 +170,13 @@ class LogView(Titled, ScrollView, can_focus=True):
         """What the lines have: the inside without the scroll bar."""
         return self.scrollable_content_region.size
 
-    def _line_number(self, position: int) -> int:
-        """The line of the file at this place of the view."""
-        if self.filtering:
-            return self._matches[min(position, len(self._matches) - 1)] if self._matches else 0
-        return position
-
-    def _position(self, line: int) -> int:
-        return bisect_left(self._matches, line) if self.filtering else line
-
     def _top(self) -> int:
         return round(self.scroll_y)
 
     def _keep_in_place(self, line: int) -> None:
         self._settle()
         if not self.following:
-            self._move_to(self._position(line))
+            self._move_to(self.search.position(line))
             self._settle()
 
     def _tail_top(self) -> int:
@@ -223,7 +187,7 @@ class LogView(Titled, ScrollView, can_focus=True):
         rows, top = 0, count
         while top > 0 and rows < height:
             top -= 1
-            rows += len(self._wrapped(self._line_number(top)))
+            rows += len(self._wrapped(self.search.line_at(top)))
         return top
 
     def _settle(self) -> None:
@@ -286,8 +250,8 @@ class LogView(Titled, ScrollView, can_focus=True):
             words.append(f"{grouped(self.visible_lines)} of {grouped(self.total)} lines · {hidden} hidden")
         else:
             words.append(f"{grouped(self.total)} lines")
-            if self.pattern is not None:
-                words.append(f"{grouped(len(self._matches))} match")
+            if self.search.pattern is not None:
+                words.append(f"{grouped(len(self.search.lines))} match")
         return " · ".join(words)
 
     def render_line(self, y: int) -> Strip:
@@ -325,7 +289,7 @@ class LogView(Titled, ScrollView, can_focus=True):
 
     def _plain_rows(self) -> list[tuple[int, int, str]]:
         top = self._top()
-        lines = [self._line_number(i) for i in range(top, min(top + self._room.height, self.visible_lines))]
+        lines = [self.search.line_at(i) for i in range(top, min(top + self._room.height, self.visible_lines))]
         return [(line, 0, self._text(line)) for line in lines]
 
     def _wrapped_rows(self) -> list[tuple[int, int, str]]:
@@ -333,7 +297,7 @@ class LogView(Titled, ScrollView, can_focus=True):
         height, top = self._room.height, self._top()
         at_end = top >= self._tail_top()
         for position in range(top, self.visible_lines):
-            line = self._line_number(position)
+            line = self.search.line_at(position)
             rows.extend((line, i, text) for i, text in enumerate(self._wrapped(line)))
             if len(rows) >= height and not at_end:
                 break
@@ -350,36 +314,13 @@ class LogView(Titled, ScrollView, can_focus=True):
         return self._log.line(line) if line < len(self._log) else ""
 
     def _wrapped(self, line: int) -> list[str]:
-        text, width = self._text(line), max(self._room.width, 1)
-        if text.isascii():
-            return [text[i:i + width] for i in range(0, len(text), width)] or [""]
-        rows, row, used = [], "", 0
-        for char in text:
-            cells = cell_len(char)
-            if used + cells > width and row:
-                rows.append(row)
-                row, used = "", 0
-            row, used = row + char, used + cells
-        return [*rows, row]
+        return wrapped(self._text(line), self._room.width)
 
     def _segments(self, line: int, text: str, base: Style) -> list[Segment]:
-        style = base
-        for tone, pattern in _TONES:
-            if pattern.search(text):
-                style = self._look(tone)
-                break
+        tone = tone_of(text)
+        style = self._look(tone) if tone else base
         if line == self._current:
             style += self._look("current")
-        if self.pattern is None or self.inverse:
-            return [Segment(text, style)]
-        return self._marked(text, style)
-
-    def _marked(self, text: str, style: Style) -> list[Segment]:
-        assert self.pattern is not None
-        match_style = style + self._look("match")
-        segments, at = [], 0
-        for match in self.pattern.finditer(text):
-            if match.end() > match.start():
-                segments += [Segment(text[at:match.start()], style), Segment(match[0], match_style)]
-                at = match.end()
-        return [*segments, Segment(text[at:], style)]
+        pattern = None if self.search.inverse else self.search.pattern
+        return [Segment(piece, style + self._look("match") if matches else style)
+                for piece, matches in parts(text, pattern)]

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from textual.widgets import Input
 
 from console.exit_lines import exit_lines
 from console.screens.sheets import Sheet
@@ -180,9 +181,12 @@ async def test_logs_follow_pin_filter_and_search(drive: Any, world: Any) -> None
         await driver.press("f")
         await driver.until(lambda: view.following and "FOLLOW" in driver.text(), "following again")
         await driver.press("slash")
+        await driver.until(lambda: isinstance(driver.app.focused, Input), "the filter bar")
         await driver.write("bpb")
         await driver.sees("1 of 111 lines · 110 hidden")
-        await driver.press("enter", "exclamation_mark")
+        await driver.press("enter")
+        await driver.until(lambda: driver.app.focused is view, "the log")
+        await driver.press("exclamation_mark")
         await driver.sees("110 of 111 lines")
         await driver.press("exclamation_mark", "escape")
         await driver.sees("111 lines · 1 match")
