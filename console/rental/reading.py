@@ -37,7 +37,7 @@ class Reading:
     def _read(self, rental: Rental) -> tuple[Rental, Pod | None]:
         """The pod as it is, written down; None when it is gone (the rental is settled then) or not listed yet."""
         pod = self._provider.get(rental.pod)
-        if pod is None and self._now() - (rental.posted or 0.0) < LAG_S:
+        if pod is None and 0 <= self._now() - (rental.posted or 0.0) < LAG_S:
             return rental, None
         if pod is None and not self._provider.is_gone(rental.pod):
             return rental, None

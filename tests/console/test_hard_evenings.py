@@ -210,6 +210,12 @@ def clock_jumps(world: World, age: float) -> None:
     world.skew = DAY if 300 < age < 450 else -DAY if 450 <= age < 600 else 0.0
 
 
+def set_back_and_killed(world: World, age: float) -> None:
+    world.skew = -DAY if age > 300 else 0.0
+    if age >= 500 and world.life.ended is None:
+        world.cloud.end(world.life)
+
+
 def suspends(seconds: float, times: int = 10) -> Callable[[World, float], None]:
     left = [times]
 
@@ -273,6 +279,8 @@ ROWS = [
     Row("our clock is a day ahead", quiet, "the run has ended", skew=DAY, minutes=(14, 19)),
     Row("our clock is a day behind", quiet, "the run has ended", skew=-DAY, minutes=(14, 19)),
     Row("our clock jumps by days", clock_jumps, "the run has ended", minutes=(14, 25)),
+    Row("our clock is set back, then the pod is killed", set_back_and_killed, "the pod was ended elsewhere",
+        minutes=(8, 10)),
     Row("ten suspends of ten minutes", suspends(600), "the run has ended", minutes=(13, 120)),
     Row("a suspend beyond the deadline", suspends(20 * HOUR, 1), "the pod ended itself at its deadline",
         minutes=(168, 172)),
