@@ -66,7 +66,7 @@ def allowed() -> bool:
     return bool(run(lambda: os.mkdir("/nonexistent/x") if os.getpid() == 0 else None).calls)  # noqa: PTH102
 
 
-def run(work: Callable[[], object], at: tuple[int, int] | None = None, limit_s: float = 60.0) -> Trace:
+def run(work: Callable[[], object], at: tuple[int, int] | None = None, limit_s: float = 180.0) -> Trace:
     """Do `work` in a fork; with `at` = (process, number) that process is killed where it would make that call.
 
     Returns when the work has ended and either the kill is done or nobody is left; what outlives it is left alone.
