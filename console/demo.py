@@ -88,7 +88,7 @@ def enter() -> Path:
 
     Raises OSError when it does not start.
     """
-    from remote.fake_runpod.server import demo
+    from remote.fake_runpod.process import demo
 
     place = folder()
     place.mkdir(mode=0o700, exist_ok=True)

@@ -50,7 +50,7 @@ class RentSettings:
     hold_minutes: float = opt(15.0, "a failed run's machine is kept so long, to look or resume; 0: not at all", low=0)
     secrets: str = opt("", "secrets that RunPod keeps, as VARIABLE=name: HF_TOKEN=my_token,WANDB_API_KEY=wandb; what "
                            "else a stage needs is sent from here, by stdin")
-    backup: str = opt("", "where checkpoints are copied before the end: a folder here, or hub:owner/name")
+    backup: str = opt("", "where checkpoints are copied before the end: hub:owner/name, a folder, ssh:target:/folder")
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ def model_pull(ctx: click.Context, sources: tuple[str, ...], label: str | None, 
 def model_rm(ctx: click.Context, name: str, yes: bool, as_json: bool) -> int:
     """Delete a model's files on this machine. Without a proven copy elsewhere you type its name first."""
     from console.cli.exchange import may_write
-    from console.keeping.backups import only_copy, remove_local
+    from console.keeping.pruning import only_copy, remove_local
     from console.keeping.shelf import survey
     from console.paths import Home, home
     from engine.catalog import find, list_models

@@ -149,7 +149,7 @@ def destination(into: str | None, run: str) -> Path:
 def ckpt_prune(ctx: click.Context, keep_best: int | None, keep_last: int | None, dry_run: bool, yes: bool,
                as_json: bool) -> int:
     """Delete local checkpoints that are proven elsewhere and neither among the best nor the last. Never a last copy."""
-    from console.keeping.backups import plan_prune, remove_local
+    from console.keeping.pruning import plan_prune, remove_local
     from console.paths import Home, home
     from console.settings import load
     from engine.rundir import base_dir

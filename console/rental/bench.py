@@ -10,7 +10,6 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from console import runstate
@@ -218,14 +217,8 @@ def target_name(rental: Rental) -> str:
 
 
 def safekeeper_for(workspace: Workspace, rental: Rental) -> Safekeeper:
-    """The place that the rental's checkpoints are copied to: `hub:owner/name`, a folder, or our own on this machine."""
-    where = str(rental.detail.get("backup", ""))
-    if where.startswith("hub:"):
-        from console.credentials import require
-        from remote.backup.hub import HubSafekeeper
+    """The place that the checkpoints are copied to. Raises MissingCredential, and UsageProblem for no place."""
+    from console.keeping.backups import Place, keeper_for
 
-        return HubSafekeeper(where[4:], workspace.home.backups / "receipts",
-                             token=require("HF_TOKEN", workspace.home.path).reveal())
-    from remote.backup.folder import FolderSafekeeper
-
-    return FolderSafekeeper(Path(where).expanduser() if where else workspace.home.backups, label=rental.run)
+    home = workspace.home
+    return keeper_for(home, Place(str(rental.detail.get("backup") or home.backups)), rental.run)

@@ -101,7 +101,11 @@ class Rentals:
             return known
         if quote.plan.problems:
             raise Refused("not rented: " + "; ".join(quote.plan.problems))
-        rental = self.book.open(self._row(quote))
+        from console.rental.bench import safekeeper_for
+
+        row = self._row(quote)
+        safekeeper_for(self._workspace, row)  # a place that cannot be used is said before anything is paid for
+        rental = self.book.open(row)
         self._operator.announce(rental.run, str(rental.detail["target"]), quote.plan.path,
                                 dict(rental.detail["description"]))
         self._minder.wake.set()

@@ -14,7 +14,7 @@ from textual.content import Content
 from textual.message import Message
 from textual.screen import Screen
 
-from console.keeping import backups
+from console.keeping import backups, pruning
 from console.keeping.shelf import Away, Item, Name, Shelf, same_disk, survey
 from console.keeping.transfers import Ended, TransferDesk
 from console.messages import ShelfRead
@@ -171,13 +171,13 @@ class CheckpointVerbs(Screen[None]):
         def job(progress: Progress, stop: threading.Event) -> Ended:
             from engine.rundir import base_dir
 
-            plan = backups.plan_prune(home, base_dir(), policy.keep_best, policy.keep_last)
+            plan = pruning.plan_prune(home, base_dir(), policy.keep_best, policy.keep_last)
             self.app.call_from_thread(self._ask_prune, plan)
             return Ended(f"Dry run: {len(plan.remove)} may go, {len(plan.keep)} stay. Nothing was deleted.")
 
         self._start("asking which copies are proven", job)
 
-    def _ask_prune(self, plan: backups.Pruned) -> None:
+    def _ask_prune(self, plan: pruning.Pruned) -> None:
         from console.screens.money_sheets import TypedSheet
 
         told = [Content(f"{size(plan.bytes)} would be freed. What goes can be restored from its proven copy."),
@@ -202,7 +202,7 @@ class CheckpointVerbs(Screen[None]):
 
     def _when_typed(self, sheet: Any, button: str, word: str, items: tuple[Item, ...]) -> None:
         def job(progress: Progress, stop: threading.Event) -> Ended:
-            freed = sum(backups.remove_local(item) for item in items)
+            freed = sum(pruning.remove_local(item) for item in items)
             return Ended(f"{counted(len(items))} deleted here, {size(freed)} freed")
 
         def answered(pressed: str | None) -> None:

@@ -11,7 +11,7 @@ import secrets
 import shlex
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -322,29 +322,6 @@ class FakeCloud:
             yield from rows
 
 
-def pod_json(cloud: FakeCloud, life: Life) -> dict[str, Any]:
-    """A pod as GET shows it."""
-    body, running = life.body, life.status == "RUNNING"
-    port = life.container.port if running and life.container and "no_port" not in life.faults else None
-    direct = {"host": "127.0.0.1", "port": port, "username": "root", "command": f"ssh root@127.0.0.1 -p {port}"}
-    uptime = int(cloud.clock() - (life.running_since or 0))
-    count = body["gpu"].get("count", 1)
-    ports = [{"private": 22, "public": port, "type": "tcp", "ip": "127.0.0.1"}] if port else []
-    return {
-        "id": life.id, "name": body["name"], "status": life.status,
-        "actions": ["stop", "restart", "terminate"] if running else ["terminate"],
-        "image": body["image"], "args": body.get("args", ""), "disk": body.get("disk", 50),
-        "mounts": body.get("mounts", {}), "ports": body.get("ports", []), "env": body.get("env", {}),
-        "registry": body.get("registry"), "gpu": {"id": life.kind.id, "count": count},
-        "cloud": body.get("cloud", "SECURE"), "dataCenterId": life.place, "cudaVersion": CUDA,
-        "ssh": {"proxy": None, "direct": direct if port else None}, "template": None,
-        "cost": life.usd_per_hour if life.status in LIVING else 0.0, "locked": False,
-        "globalNetworking": {"enabled": False},
-        "runtime": {"uptime": uptime, "gpus": [{"util": 0, "memoryUtil": 0}] * count, "cpu": {"util": 0},
-                    "memory": {"util": 0}, "ports": ports} if running else None,
-        "createdAt": stamp(life.created), "startedAt": stamp(life.running_since) if life.running_since else None}
-
-
 def knows(min_cuda: str) -> bool:
     """Whether the drivers here know this version of CUDA, compared as numbers."""
     return not min_cuda or tuple(map(int, min_cuda.split("."))) <= tuple(map(int, CUDA.split(".")))
@@ -358,50 +335,3 @@ def _split(args: str) -> list[str]:
     with suppress(ValueError):
         return shlex.split(args)
     return []
-
-
-def catalogue(cloud: FakeCloud, query: Mapping[str, str]) -> list[dict[str, Any]]:
-    """GET /catalog/gpus."""
-    count = int(query.get("count", "1"))
-    rows = []
-    for kind in KINDS:
-        row: dict[str, Any] = {
-            "id": kind.id, "name": kind.name, "pool": None, "manufacturer": "NVIDIA", "memory": kind.memory,
-            "secure": True, "community": True, "price": {"secure": kind.secure, "community": kind.community},
-            "maxCount": {"secure": kind.most, "community": kind.most}}
-        if query.get("include") == "AVAILABILITY":
-            fits = count <= kind.most and knows(query.get("minCudaVersion", ""))
-            places = [{"id": place, "name": name, "availability": cloud.stock[kind.id, place]}
-                      for place, name in PLACES.items() if (kind.id, place) in cloud.stock and fits]
-            levels = ["NONE", "LOW", "MEDIUM", "HIGH"]
-            row["availability"] = max((place["availability"] for place in places), key=levels.index, default="NONE")
-            row["cudaVersions"] = [{"version": CUDA, "available": row["availability"] != "NONE"}]
-            if places:
-                row["dataCenters"] = places
-        rows.append(row)
-    return rows
-
-
-def bill(cloud: FakeCloud, query: Mapping[str, str]) -> dict[str, Any]:
-    """GET /billing/pods in buckets of an hour or a day."""
-    size = {"hour": 3600, "day": 86400}.get(query.get("bucketSize", "day"))
-    if size is None:
-        raise Refused(422, "Request validation failed.", ["bucketSize: only hour and day are kept here"])
-    end = (int(cloud.clock()) // size + 1) * size
-    start = end - size * int(query.get("lastN", "30"))
-    records: list[dict[str, Any]] = []
-    for life in list(cloud.lives.values()):
-        if query.get("podId") not in (None, life.id):
-            continue
-        first = max(int(life.created) // size * size, start)
-        for begun in range(first, end, size):
-            usd = round(cloud.cost(life, begun, begun + size), 6)
-            if usd > 0:
-                records.append({"startTime": stamp(begun), "endTime": stamp(begun + size), "podId": life.id,
-                                "totalAmount": usd, "gpuAmount": usd, "cpuAmount": 0.0, "diskAmount": 0.0})
-    total = round(sum(record["totalAmount"] for record in records), 6)
-    return {"records": records, "metadata": {
-        "query": {"startTime": stamp(start), "endTime": stamp(end), "bucketSize": query.get("bucketSize", "day"),
-                  "podId": query.get("podId")},
-        "recordCount": len(records), "uniquePodCount": len({record["podId"] for record in records}),
-        "totals": {"totalAmount": total, "gpuAmount": total, "cpuAmount": 0.0, "diskAmount": 0.0}}}

@@ -1,39 +1,25 @@
 """A double of RunPod on loopback, whose pods are real shells in a folder: the whole rented evening for nothing.
 
-    python -m remote.fake_runpod.server FOLDER [--hours 6]
-
 It speaks the published REST v2 (pods, logs as server-sent events, catalogue, billing), answers closed request bodies as
-the real one does, and can be told to fail in every known way (`cloud.plan`). It runs as a process of its own, so it
-outlives the console like a real cloud; `demo` starts it or finds the one that runs.
+the real one does, and can be told to fail in every known way (`cloud.plan`). `remote.fake_runpod.process` runs it as a
+process of its own.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import re
 import secrets
-import signal
-import subprocess
 import sys
 import threading
-import time
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from remote.fake_runpod.cloud import FakeCloud, Life, Refused, bill, catalogue, pod_json
-from remote.fake_runpod.pod import kill_marked
-from remote.secret_text import child_environment
+from remote.fake_runpod.cloud import FakeCloud, Life, Refused
+from remote.fake_runpod.replies import bill, catalogue, pod_json, violations
 
-_BODY = {"name", "image", "cloud", "gpu", "dataCenterIds", "globalNetworking", "startJupyter", "startSsh", "args",
-         "disk", "env", "ports", "registry", "mounts"}
-_LATER = {"cmd", "entrypoint"}  # fields that came after the published file
-_GPU = {"id", "count", "allowedCudaVersions", "minCudaVersion"}
-_GPU_LATER = {"minRamPerGpu", "minVcpuCountPerGpu"}
 _LARGEST = 102_400
 _POD = re.compile(r"/v2/pods/([A-Za-z0-9]+)(/logs|/action)?")
 
@@ -280,84 +266,3 @@ def _object(body: bytes) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise Refused(422, "Request validation failed.", ["$: not a JSON object"])
     return found
-
-
-def violations(body: dict[str, Any], later_fields: bool) -> list[str]:
-    """What is wrong with the body of a create, as far as our own client could get it wrong. Pure."""
-    gpu = body.get("gpu")
-    found = [f"$: additional properties '{name}' not allowed"
-             for name in body if name not in _BODY | (_LATER if later_fields else set())]
-    found += [f"$: missing property '{name}'" for name in ("name", "image")
-              if not isinstance(body.get(name), str) or not body[name]]
-    if not isinstance(gpu, dict) or not isinstance(gpu.get("id"), str):
-        return [*found, "$.gpu: missing property 'id'"]
-    found += [f"$.gpu: additional properties '{name}' not allowed"
-              for name in gpu if name not in _GPU | (_GPU_LATER if later_fields else set())]
-    if not isinstance(gpu.get("count", 1), int) or gpu.get("count", 1) < 1:
-        found.append("$.gpu.count: minimum: got less than 1")
-    if not isinstance(body.get("disk", 1), int) or body.get("disk", 1) < 1:
-        found.append("$.disk: minimum: got less than 1")
-    if body.get("cloud", "SECURE") not in ("SECURE", "COMMUNITY"):
-        found.append("$.cloud: value must be one of 'SECURE', 'COMMUNITY'")
-    if not all(isinstance(value, str) for value in body.get("env", {}).values()):
-        found.append("$.env: values must be strings")
-    if not re.fullmatch(r"\d+\.\d+", str(gpu.get("minCudaVersion", "1.0"))):
-        found.append("$.gpu.minCudaVersion: does not match pattern")
-    return found
-
-
-# A process of its own.
-
-
-def demo(folder: Path, *, hours: float = 6.0) -> tuple[str, str]:
-    """(base URL, API key) of the double that lives in `folder`, started if none does. It ends itself after `hours`."""
-    found = _running(folder)
-    if found is not None:
-        return found
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "log.txt", "ab") as log:
-        subprocess.Popen([sys.executable, "-m", "remote.fake_runpod.server", str(folder), "--hours", f"{hours:g}"],
-                         stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-                         cwd=Path(__file__).parents[2], env=child_environment())
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        found = _running(folder)
-        if found is not None:
-            return found
-        time.sleep(0.05)
-    raise OSError(f"the pretended provider did not start; {folder / 'log.txt'} may say why")
-
-
-def _running(folder: Path) -> tuple[str, str] | None:
-    import httpx
-
-    try:
-        words = json.loads((folder / "endpoint.json").read_text())
-        reply = httpx.get(f"{words['base']}/pods", headers={"Authorization": f"Bearer {words['key']}"}, timeout=5)
-        return (words["base"], words["key"]) if reply.status_code == 200 else None
-    except (OSError, ValueError, KeyError, httpx.HTTPError):
-        return None
-
-
-def main(argv: list[str]) -> int:
-    words = argparse.ArgumentParser(prog="python -m remote.fake_runpod.server", description=__doc__.partition("\n")[0])
-    words.add_argument("folder", type=Path)
-    words.add_argument("--hours", type=float, default=6.0, help="end by itself after so long, pods and all")
-    args = words.parse_args(argv)
-    folder: Path = args.folder.absolute()
-    kill_marked(folder / "pods")  # of one that was killed before
-    with FakeRunPod(FakeCloud(folder / "pods", placing_s=2.0, pulling_s=4.0)) as server:
-        endpoint = folder / "endpoint.json"
-        text = json.dumps({"base": server.base, "graphql": server.graphql, "key": server.key, "pid": os.getpid()})
-        with open(os.open(folder / "endpoint.json.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as f:
-            f.write(text)
-        os.replace(folder / "endpoint.json.new", endpoint)
-        signal.signal(signal.SIGTERM, lambda *_: server.stop.set())
-        with suppress(KeyboardInterrupt):
-            server.stop.wait(args.hours * 3600)
-        endpoint.unlink(missing_ok=True)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -28,7 +28,9 @@ from remote.errors import (
     RateLimited,
 )
 from remote.fake_runpod.cloud import FakeCloud
-from remote.fake_runpod.server import FakeRunPod, demo, violations
+from remote.fake_runpod.process import demo
+from remote.fake_runpod.replies import violations
+from remote.fake_runpod.server import FakeRunPod
 from remote.provider import CONTAINER, SYSTEM, PodSpec, Want, parse_pod_name, pod_name
 from remote.runpod import deadline
 from remote.runpod.client import RunPod, create_body
