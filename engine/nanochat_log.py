@@ -2,7 +2,8 @@
 
 Fed with bytes in any pieces, of any era since the first; torn lines wait, carriage returns count as line ends, lines
 that mean nothing are passed over, and nothing in a log can raise. Nothing is read from disk here and nothing is
-written; whose run it is and where its checkpoints lie is the caller's knowledge.
+written; whose run it is and where its checkpoints lie is the caller's knowledge, and how stages follow one another
+that of `engine.nanochat_state`.
 
 The losses that nanochat prints are smoothed already. A sample's prompt is not marked in the log, so `prompt` is one
 of its seven fixed prompts or empty.
@@ -12,15 +13,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from engine.nanochat_lines import CONFIG, FORMS, Line, count, field_name, fields, json_object, number, tagged, unwrap
+from engine.nanochat_state import SOURCES, TITLES, Found, LogState
 
-TITLES = {"dataset": "Data", "tok_train": "Tokenizer", "tok_eval": "Tokenizer eval", "base_train": "Base",
-          "base_eval": "Base eval", "mid_train": "Mid", "chat_sft": "SFT", "chat_eval": "Chat eval", "chat_rl": "RL"}
-SOURCES = {"base_checkpoints": ("base", "base_train"), "mid_checkpoints": ("mid", "mid_train"),
-           "chatsft_checkpoints": ("sft", "chat_sft"), "chatrl_checkpoints": ("rl", "chat_rl")}
+__all__ = ["SOURCES", "TITLES", "Found", "NanochatLog"]
+
 PROMPTS = ("The capital of France is", "The chemical symbol of gold is",
            "If yesterday was Friday, then tomorrow will be", "The opposite of hot is",
            "The planets of the solar system are:", "My favorite color is",
@@ -30,36 +29,18 @@ _LONGEST_LINE = 1 << 20
 _LONGEST_SAMPLE = 4000
 
 
-
-@dataclass(frozen=True)
-class Found:
-    """One event in a log: `kind` and `data` as in `engine.events`. `t` is wall time in seconds where the log has it."""
-
-    kind: str
-    stage: str | None
-    step: int | None
-    data: dict[str, Any]
-    t: float | None = None
-
-
-class NanochatLog:
+class NanochatLog(LogState):
     """Reads one console log. `stage` is what it begins with where that is known, such as from its file's name."""
 
     def __init__(self, stage: str | None = None) -> None:
-        self.stage: str | None = None
-        self.step: int | None = None
+        super().__init__()
         self._torn = b""
-        self._t: float | None = None
-        self._config: dict[str, Any] = {}
         self._tokens_per_step = 0
-        self._percent = -1
-        self._ended = False              # the stage has said its last words; what comes next belongs to another
         self._sample: list[str] = []
         self._json: list[str] = []
         self._files: list[str] = []
         self._fault: list[str] | None = None
         self._rl_losses: list[float] = []
-        self._undecided: list[Found] = []
         self._shards = 0
         self._first = stage
 
@@ -118,35 +99,6 @@ class NanochatLog:
         if known == "tokens_per_step":
             self._tokens_per_step = count(first) or 0
         return begun
-
-    # Stages.
-
-    def _begin(self, stage: str, *, anew: bool = False) -> list[Found]:
-        """We are in this stage from now on; `anew` begins it again after its end."""
-        if self.stage == stage and not (anew and self._ended):
-            return []
-        found = self._finish()
-        self.stage, self._ended, self._percent = stage, False, -1
-        title = TITLES.get(stage, stage)
-        found.append(self._event("stage", {"state": "started", "title": title}))
-        held, self._undecided = self._undecided, []
-        return [*found, *(Found(each.kind, stage, each.step, each.data, each.t) for each in held)]
-
-    def _finish(self, **data: Any) -> list[Found]:
-        """The present stage is over. Said once."""
-        if self.stage is None or (self._ended and not data):
-            return []
-        already, self._ended = self._ended, True
-        return [self._event("stage", {"state": "finished", "title": TITLES.get(self.stage, self.stage), **data})
-                ] if not already else []
-
-    def _event(self, kind: str, data: dict[str, Any], step: int | None = None) -> Found:
-        return Found(kind, self.stage, step, data, self._t)
-
-    def _settle(self) -> list[Found]:
-        """The settings that were printed before the first step, as one event."""
-        config, self._config = self._config, {}
-        return [self._event("config", config)] if config else []
 
     def _flush(self, by: object = None) -> list[Found]:
         """Hand over what was collected over several lines, unless the line at hand goes on with it."""
@@ -228,14 +180,6 @@ class NanochatLog:
             values["loss"] = sum(losses) / len(losses)
         found += [*self._settle(), self._event("metric", dict(values), step)]
         return [*found, *self._advance(step + 1, total, "steps", step)]
-
-    def _advance(self, done: float, total: float, unit: str, step: int | None = None) -> list[Found]:
-        percent = int(100 * done / total) if total else -1
-        if percent == self._percent:
-            return []
-        self._percent = percent
-        return [self._event("stage", {"state": "progress", "done": done, "total": total, "unit": unit, "eta_s": None},
-                            step)]
 
     def _core_task(self, match: re.Match[str]) -> list[Found]:
         found = self._begin("base_eval") if self.stage != "base_train" or self._ended else []

@@ -10,11 +10,8 @@ import os
 import re
 import threading
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 from urllib.parse import quote
-
-if TYPE_CHECKING:
-    from remote.host import Host
 
 MASK = "[secret]"
 _ACCOUNT_KEYS = ("RUNPOD_API_KEY",)
@@ -82,11 +79,3 @@ class Redactor:
 
 
 redactor = Redactor()
-
-
-def put_secret(host: Host, path: str, secret: Secret) -> None:
-    """Write a secret into a file there that only its user may read; it travels through stdin. Raises OSError."""
-    script = 'umask 077 && mkdir -p "$(dirname "$1")" && cat > "$1.new" && chmod 600 "$1.new" && mv "$1.new" "$1"'
-    done = host.run(["/bin/sh", "-c", script, "sh", path], stdin=secret.reveal().encode())
-    if done.rc:
-        raise OSError(f"{path} was not written on {host.name}: {done.err.decode(errors='replace').strip()}")

@@ -19,7 +19,6 @@ from remote.backup.manifest import run_label
 from remote.backup.receipts import Kept, ReceiptBook
 from remote.errors import NoSuchFile
 from remote.local import LocalHost
-from remote.safekeeping import CheckpointId
 
 _PLACE = re.compile(r"(?:.*/)?runs/([^/]+)/(base|mid|sft|rl)/([^/]+)/([0-9]{6,9})(?:-[0-9a-f]{12}(?:-[0-9]+)?)?")
 _ORDER = tuple(STAGE_FOLDERS)
@@ -181,8 +180,3 @@ def _named(kept: Kept) -> Name | None:
 def _alike(found: CheckpointFiles, kept: Kept) -> bool:
     sizes = {name: stat.bytes for name, _, stat in found.parts()}
     return sizes == {name: file.bytes for name, file in kept.receipt.files.items()}
-
-
-def checkpoint_id(item: Item) -> CheckpointId:
-    return item.here.id if item.here else CheckpointId(f"{STAGE_FOLDERS[item.name.stage]}/{item.name.tag}",
-                                                       item.name.step)
