@@ -63,6 +63,25 @@ def list_models(base: Path) -> list[ModelInfo]:
     return sorted(found, key=lambda m: (-m.created, m.ref))
 
 
+_PLAIN = ("ref", "name", "source", "tag", "step", "bytes", "n_params", "created", "val_bpb", "run_id", "problem")
+
+
+def to_row(model: ModelInfo) -> dict[str, Any]:
+    """As it is told to whoever lists another machine's models."""
+    return {**{name: getattr(model, name) for name in _PLAIN}, "path": str(model.path),
+            "tokenizer": str(model.tokenizer_dir), "config": model.config.to_dict() if model.config else None}
+
+
+def from_row(row: Any) -> ModelInfo | None:
+    """The model that another machine told of; None when it is not told as we tell it."""
+    try:
+        config = config_from_meta(row["config"]) if row.get("config") else None
+        return ModelInfo(**{name: row[name] for name in _PLAIN}, path=Path(row["path"]),
+                         tokenizer_dir=Path(row["tokenizer"]), config=config, verified=False)
+    except _UNREADABLE:
+        return None
+
+
 def default_model(models: Iterable[ModelInfo]) -> ModelInfo | None:
     """The model to talk to when none is named: of the newest run that got as far as any run did, its most trained one.
 

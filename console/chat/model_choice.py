@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -57,22 +56,11 @@ def models_there(pipe: ChatPipe) -> list[ModelInfo]:
 
 def models_of(event: Mapping[str, Any]) -> list[ModelInfo]:
     """The models that a worker told of; what is not told as we tell it is left out."""
+    from engine.catalog import from_row
+
     rows = event.get("models")
-    found = [_model(row) for row in rows if isinstance(row, Mapping)] if isinstance(rows, list) else []
+    found = map(from_row, rows) if isinstance(rows, list) else []
     return [model for model in found if model is not None]
-
-
-def _model(row: Mapping[str, Any]) -> ModelInfo | None:
-    from engine.catalog import ModelInfo
-    from engine.model.config import config_from_meta
-
-    same = ("ref", "name", "source", "tag", "step", "bytes", "n_params", "created", "val_bpb", "run_id", "problem")
-    try:
-        config = config_from_meta(row["config"]) if row.get("config") else None
-        return ModelInfo(**{name: row[name] for name in same}, path=Path(row["path"]),
-                         tokenizer_dir=Path(row["tokenizer"]), config=config, verified=False)
-    except (KeyError, TypeError, ValueError):
-        return None
 
 
 def place_of(event: Mapping[str, Any]) -> Place:

@@ -45,7 +45,7 @@ import traceback
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from engine.catalog import ModelInfo, default_model, list_models
+from engine.catalog import default_model, list_models, to_row
 from engine.config import ConfigError, from_argv
 from engine.context import StageError
 from engine.fit import Place, place
@@ -209,7 +209,7 @@ class Worker:
         if isinstance(request, Generate):
             return self._generate(request, inbox)
         if isinstance(request, Models):
-            return {"event": "models", "models": [_model_row(model) for model in list_models(base_dir())],
+            return {"event": "models", "models": [to_row(model) for model in list_models(base_dir())],
                     "place": _place_row(place())}
         if isinstance(request, Count):
             return self._count(request.text)
@@ -258,12 +258,6 @@ class Worker:
         voice.flush()
         rounded = {k: round(v, 4) if isinstance(v, float) else v for k, v in stats.to_dict().items()}
         return {"event": "done", "finish": finish, "stats": rounded}
-
-
-def _model_row(model: ModelInfo) -> dict[str, Any]:
-    same = ("ref", "name", "source", "tag", "step", "bytes", "n_params", "created", "val_bpb", "run_id", "problem")
-    return {**{name: getattr(model, name) for name in same}, "path": str(model.path),
-            "tokenizer": str(model.tokenizer_dir), "config": model.config.to_dict() if model.config else None}
 
 
 def _place_row(found: Place) -> dict[str, Any]:
