@@ -31,16 +31,16 @@ _GRACE_S = 10  # answers under way may finish for so long after SIGTERM
 
 
 def main(argv: Sequence[str]) -> int:
-    """Serve until SIGTERM or ctrl-c. Raises ConfigError for settings that cannot be used."""
+    """Serve until SIGTERM or ctrl-c. Raises ConfigError for words that are no settings of ours."""
     if any(word in ("-h", "--help") for word in argv):
         print("\n".join(f"  {o.flag:<16}{o.help} [{o.default or 'none'}]" for o in options(Serve).values()))
         return 0
     settings = from_argv(Serve, argv)
-    token = read_token(settings)
-    if token is None and not is_loopback(settings.host):
-        raise ConfigError(f"--host={settings.host} can be reached by others, so it needs a token: set "
-                          f"{TOKEN_VARIABLE}, or --token-file with a file that only you can read")
     try:
+        token = read_token(settings)
+        if token is None and not is_loopback(settings.host):
+            raise ConfigError(f"--host={settings.host} can be reached by others, so it needs a token: set "
+                              f"{TOKEN_VARIABLE}, or --token-file with a file that only you can read")
         wanted = choose(settings)
         if settings.heartbeat:
             threading.Thread(target=_until_silence, args=(settings.heartbeat,), daemon=True).start()
@@ -49,6 +49,9 @@ def main(argv: Sequence[str]) -> int:
     except StageError as error:
         print(f"llmconsole serve: {error}" + (f"\n  {error.next}" if error.next else ""), file=sys.stderr)
         return 1
+    except ConfigError as error:
+        print(f"llmconsole serve: {error}", file=sys.stderr)
+        return 2
 
 
 def read_token(settings: Serve) -> str | None:
