@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from engine.context import StageError
+from engine.data.hub import offline
 from engine.rundir import file_sha256, sync_dir
 
 if TYPE_CHECKING:
@@ -64,7 +65,10 @@ class Fetched:
 
 @contextmanager
 def open_line(log: Log, *, headers: Mapping[str, str] | None = None) -> Iterator[Line]:
-    """A line for one download after the other, which tells `log` what it waits for."""
+    """A line for one download after the other, which tells `log` what it waits for. Raises DownloadError where the
+    network is forbidden."""
+    if offline():
+        raise DownloadError("HF_HUB_OFFLINE forbids the network", retry=False)
 
     def again(problem: str, seconds: float) -> None:
         log(f"{problem}; again in {seconds:.0f} s")

@@ -21,7 +21,7 @@ from urllib.parse import quote
 
 from engine.context import StageError
 from engine.data.download import DownloadError, Known, Line, Log, explained, open_line
-from engine.data.hub import endpoint, headers_for, offline, token
+from engine.data.hub import endpoint, headers_for, token
 from engine.rundir import file_sha256, write_atomic
 
 if TYPE_CHECKING:
@@ -91,8 +91,6 @@ def local_files(split: HubSplit, base: Path) -> list[Path]:
 def download(split: HubSplit, base: Path, *, log: Log = print) -> list[Path]:
     """Fetch every file of a split and commit its manifest. Goes on with what an earlier attempt left."""
     folder = split.folder(base)
-    if offline():
-        raise _missing(split, "HF_HUB_OFFLINE forbids the network")
     with explained(folder, lambda cause: _missing(split, cause)):
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(folder), open_line(log, headers=headers_for(endpoint())) as line:
