@@ -137,18 +137,24 @@ def test_kill_9_at_any_moment_loses_and_doubles_nothing(make_run: MakeRun, monke
     rng, home = random.Random(1), Path(os.environ["LLMCONSOLE_HOME"])
     for round_number in range(20):
         write_events(writer, 40, first=40 * round_number)
+        opened, tell = os.pipe()
         child = os.fork()
         if child == 0:
             try:
                 with Workspace.open(patience=5) as workspace:
+                    os.write(tell, b"x")
                     while True:
                         workspace.ingest()
             finally:
                 os._exit(1)
+        if round_number % 2:  # every other one dies while it opens, or after
+            os.read(opened, 1)
         time.sleep(rng.uniform(0.0, 0.06))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        if (home / "runlog.db").exists() and round_number % 5 == 4:
+        os.close(opened)
+        os.close(tell)
+        if round_number % 5 == 4:
             assert set(points_in_log(home / "runlog.db")) <= set(points_in_file(run))
     with Workspace.open() as workspace:
         assert workspace.notices == []
