@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ import click
 
 from console.cli.exchange import STAGES, may_write
 from console.cli.output import emit_json, json_option, line, note, table
+from console.cli.stopping import ctrl_c_stops
 from console.errors import NotFound, UsageProblem
 from console.exit_codes import Exit
 from console.widgets.numbers import size
@@ -64,7 +64,8 @@ def backup(ctx: click.Context, where: str | None, prefix: str, private: bool, re
     if dry_run:
         _tell_plan(place, chosen, as_json)
         return Exit.OK
-    done = back_up(home_, place, host, base, narrator(as_json), threading.Event(), [c.id for c in chosen], run_id)
+    with ctrl_c_stops() as stop:
+        done = back_up(home_, place, host, base, narrator(as_json), stop, [c.id for c in chosen], run_id)
     _tell(place, done, as_json)
     return Exit.VERIFICATION if done.failed else Exit.OK
 

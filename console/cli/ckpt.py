@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from console.cli.asking import typed
 from console.cli.backup import backup, safe
 from console.cli.exchange import export, import_, may_write
 from console.cli.output import emit_json, json_option, line, note, table, when
+from console.cli.stopping import ctrl_c_stops
 from console.exit_codes import Exit
 from console.widgets.numbers import size
 
@@ -85,7 +85,8 @@ def ckpt_verify(ctx: click.Context, name: str | None, as_json: bool) -> int:
     copies = [kept for item in items for kept in item.copies]
     if not copies:
         note("there are no copies to verify; `llmconsole ckpt backup` makes some")
-    results = verify(Home(home()), copies, narrator(as_json), threading.Event())
+    with ctrl_c_stops() as stop:
+        results = verify(Home(home()), copies, narrator(as_json), stop)
     if as_json:
         emit_json({"copies": [{"location": kept.receipt.location, "ok": not wrong, "problem": wrong}
                               for kept, wrong in results]})
@@ -116,7 +117,8 @@ def ckpt_restore(ctx: click.Context, name: str, into: str | None, no_optimizer: 
         for kept in item.proven:
             line(f"{item.name}  {size(item.bytes)}  from {kept.receipt.location}  to {base}")
         return 0 if item.proven else Exit.VERIFICATION
-    done = restore(Home(home()), item, base, narrator(as_json), threading.Event(), optimizer=not no_optimizer)
+    with ctrl_c_stops() as stop:
+        done = restore(Home(home()), item, base, narrator(as_json), stop, optimizer=not no_optimizer)
     if as_json:
         emit_json({"folder": done.folder, "step": done.step, "moved_aside": done.moved_aside, "files": done.verdicts})
         return 0

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import threading
 from pathlib import Path
 from typing import Any
 
 import click
 
 from console.cli.output import emit_json, json_option, line, note
+from console.cli.stopping import ctrl_c_stops
 from console.errors import Refused, UsageProblem
 from console.widgets.numbers import size
 
@@ -60,7 +60,8 @@ def import_here(specs: list[str], label: str | None, as_json: bool, **more: Any)
     for word, what in ((name, "run"), (more.get("tag"), "tag")):
         if word is not None and not valid_run_id(word):
             raise UsageProblem(f"{word!r} cannot name a {what}", "use letters, digits, '.', '_' and '-', at most 80")
-    arrived = bring(Home(home()), specs, base_dir(), name, narrator(as_json), threading.Event(), **more)
+    with ctrl_c_stops() as stop:
+        arrived = bring(Home(home()), specs, base_dir(), name, narrator(as_json), stop, **more)
     if as_json:
         emit_json({"run": name, "checkpoints": arrived})
         return 0

@@ -251,7 +251,7 @@ def fetch(request: dict[str, Any], on_bytes: OnBytes | None = None) -> dict[str,
             reply = connection.getresponse()
             if reply.status != 200:
                 return {"ok": False, "status": reply.status, "reason": _told(reply, reply.read(2000))}
-            while chunk := reply.read(CHUNK):
+            while chunk := reply.read1(CHUNK):  # what is there: a slow line must not keep a wish to stop waiting
                 hasher.update(chunk)
                 done += len(chunk)
                 if on_bytes is not None:

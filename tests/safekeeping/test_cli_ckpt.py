@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -195,3 +199,23 @@ def test_model_rm_asks_for_the_name(verb: Verb, kept_base: Path, monkeypatch: py
     code, told = verb("model", "rm", "base/d4@300")
     assert code == 0 and told["last_copy"] and not list(kept_base.rglob("*_000300*"))
     assert verb("model", "rm", "no such")[0] == 8
+
+
+def test_ctrl_c_ends_the_threads_too_and_the_next_time_sends_nothing_again(
+        verb: Verb, hub_at_hand: FakeHub, kept_base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    add_checkpoint(kept_base, step=600, size=5_000_000)
+    hub_at_hand.faults = [Fault("get", "drip", times=1000, seconds=1.0)]
+
+    def ctrl_c() -> None:
+        while not hub_at_hand.routes("get"):
+            time.sleep(0.05)
+        time.sleep(0.3)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=ctrl_c, daemon=True).start()
+    begin = time.monotonic()
+    assert verb("ckpt", "backup", "--to", "hub:me/run7", "--step", "600")[0] == 130
+    assert time.monotonic() - begin < 30 and threading.active_count() < 20
+    hub_at_hand.faults, sent = [], len(hub_at_hand.routes("put"))
+    assert verb("ckpt", "backup", "--to", "hub:me/run7", "--step", "600")[0] == 0
+    assert len(hub_at_hand.routes("put")) == sent
