@@ -22,6 +22,8 @@ def test_a_conversation(server: Any, page: Any) -> None:
     ask(page, "hello")
     done(page)
     assert "Hi you,<b>" in page.eval(LOG) and "tok/s" in page.eval(LOG)
+    page.eval("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    assert page.eval("/took\\s+[\\d.]+ m?s/.test(document.querySelector('#reply').innerText)"), "the server's own figures"
     assert page.eval("document.querySelectorAll('#log b').length") == 0  # what a model writes is text
     page.eval("[...document.querySelectorAll('.model .acts button')].find(b => b.innerText === 'regenerate').click()")
     done(page)
