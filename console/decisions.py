@@ -127,7 +127,7 @@ class Decisions(App[str]):
         """Ask, then let the run finish its step, save and end."""
         from console.screens.sheets import stop_sheet, unfollow_sheet
 
-        state, followed = self.state, self.followed
+        state, followed, here = self.state, self.followed, self.glance.rented.here if self.glance else None
         if state is None or not state.alive:
             self.notify("Nothing is running.", markup=False)
             return
@@ -137,7 +137,8 @@ class Decisions(App[str]):
             told = "Not followed any more." if followed else "Stopping: the step is finished and saved first."
             return ActionDone(told, state.run)
 
-        sheet = unfollow_sheet(state.run) if followed else stop_sheet(state.run, state.stage or str(state.word))
+        sheet = unfollow_sheet(state.run) if followed else stop_sheet(
+            state.run, state.stage or str(state.word), here is not None and not here.settled)
         self.push_screen(sheet, lambda yes: self.in_background(stop) if yes else None)
 
     def action_choose_run(self) -> None:

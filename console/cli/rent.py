@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from console.cli.output import emit_json, line, note
+from console.cli.wait import WaitedTooLong
 from console.errors import ConsoleError, Refused, UsageProblem
 from console.exit_codes import Exit
 from console.rental.rental import Phase, sentence
@@ -29,7 +30,7 @@ class _NoCapacity(ConsoleError):
 
 def rent_and_start(workspace: Workspace, recipe: str, overrides: dict[str, str], run_id: str | None, *,
                    budget: float | None, hours: float | None, gpus: str, wait_for_stock: bool, hold: float | None,
-                   yes: bool, dry_run: bool, wait: bool, as_json: bool) -> int:
+                   yes: bool, dry_run: bool, wait: bool, timeout: float | None, as_json: bool) -> int:
     """`run start --target runpod`: quote, ask, rent, tell until the run is at work; with `wait`, until it is over."""
     rentals = workspace.operator.rentals
     if budget is None or hours is None:
@@ -49,7 +50,11 @@ def rent_and_start(workspace: Workspace, recipe: str, overrides: dict[str, str],
     _ask(quote, yes)
     rental = rentals.rent(quote)
     note(f"rented for {rental.run}; the pod ends itself at its deadline even if this machine is off")
-    rental = rentals.drive(rental.id, lambda now: not wait and now.phase in _WORKING, tell)
+    if wait:
+        drive_to_the_end(workspace, rental, timeout)
+        rental = rentals.book.get(rental.id)
+    else:
+        rental = rentals.drive(rental.id, lambda now: now.phase in _WORKING, tell)
     return _report(workspace, rental, wait, as_json)
 
 
@@ -151,7 +156,10 @@ def drive_resumed(workspace: Workspace, rental: Rental, wait: bool) -> None:
 
 
 def drive_to_the_end(workspace: Workspace, rental: Rental, timeout: float | None) -> None:
-    """Keep a rented machine's life going until it is settled, or `timeout` seconds have passed."""
+    """Keep a rented machine's life going until it is settled. Raises WaitedTooLong after `timeout` seconds."""
     until = None if timeout is None else time.monotonic() + timeout
-    workspace.operator.rentals.drive(rental.id, lambda now: until is not None and time.monotonic() > until, tell)
+    now = workspace.operator.rentals.drive(rental.id, lambda _: until is not None and time.monotonic() > until, tell)
     workspace.ingest()
+    if not now.settled:
+        raise WaitedTooLong(f"{rental.run} is not over after {timeout:g} s; its machine goes on and bills "
+                            f"${now.usd_per_hour:.2f}/h", f"llmconsole run wait {rental.run} waits on")

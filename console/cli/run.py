@@ -67,7 +67,7 @@ def run_start(ctx: click.Context, recipe: str | None, target: str | None, overri
 
             return rent_and_start(workspace, recipe or settings.run.recipe, _pairs(overrides), run_id, budget=budget,
                                   hours=hours, gpus=gpus, wait_for_stock=wait_for_stock, hold=hold, yes=yes,
-                                  dry_run=dry_run, wait=wait, as_json=as_json)
+                                  dry_run=dry_run, wait=wait, timeout=timeout, as_json=as_json)
         plan = workspace.operator.plan(recipe or settings.run.recipe, where, _pairs(overrides), run_id)
         _print_plan(plan)
         if dry_run:

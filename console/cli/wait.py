@@ -21,7 +21,7 @@ from remote.errors import HostUnreachable, NoSuchFile
 _POLL_S = 0.5
 
 
-class _WaitedTooLong(ConsoleError):
+class WaitedTooLong(ConsoleError):
     exit = Exit.TIMEOUT
 
 
@@ -56,7 +56,7 @@ def wait_for_end(ctx: click.Context, run_id: str, timeout: float | None) -> RunS
                 commentary.say()
                 return state
             if deadline is not None and time.monotonic() >= deadline:
-                raise _WaitedTooLong(f"{run_id} is still {state.word} after {timeout:g} s; it keeps running",
+                raise WaitedTooLong(f"{run_id} is still {state.word} after {timeout:g} s; it keeps running",
                                      f"llmconsole run wait {run_id} waits on")
             time.sleep(_POLL_S)
 

@@ -22,7 +22,7 @@ from console.rental.rental import Rental
 from console.rental.spec import API_VARIABLE
 from console.runstate import Word
 from remote import job
-from remote.errors import HostKeyChanged, HostUnreachable, RemoteError, RunnerFailed
+from remote.errors import HostKeyChanged, HostUnreachable, NoSuchFile, RemoteError, RunnerFailed
 from remote.provider import Provider
 from remote.safekeeping import Transfer
 
@@ -155,13 +155,20 @@ class PodBench:
                 said = line
                 self._tell(rental, line)
 
-        done = safekeeper_for(self._workspace, rental).back_up(host, f"{self._path(rental)}/base", told,
-                                                                self._stop(rental))
+        try:
+            done = safekeeper_for(self._workspace, rental).back_up(host, f"{self._path(rental)}/base", told,
+                                                                    self._stop(rental))
+        except NoSuchFile:
+            self._tell(rental, "the run's folder is not there, so nothing of it can be lost")
+            return
         for loss in done.failed:
             self._tell(rental, f"{loss.checkpoint}: {loss.reason}")
 
     def unproven(self, rental: Rental) -> list[str]:
-        losses = safekeeper_for(self._workspace, rental).unproven(self._host(rental), f"{self._path(rental)}/base")
+        try:
+            losses = safekeeper_for(self._workspace, rental).unproven(self._host(rental), f"{self._path(rental)}/base")
+        except NoSuchFile:  # it was never begun there, or the disk was wiped
+            return []
         return [f"{loss.checkpoint} ({loss.bytes / 1e9:.2f} GB): {loss.reason}" for loss in losses]
 
     def forget(self, rental: Rental) -> None:

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from console.rental.rental import Phase, Rental
 
 
+COPIES_FAIL = 3  # tries in a row, after which it is not called copying any more
+
+
 @dataclass(frozen=True)
 class Money:
     """In USD. `per_hour` is what may be billing right now."""
@@ -37,7 +40,8 @@ def money(everyone: Sequence[Rental], at: float) -> Money:
 
 def shout(rental: Rental, at: float) -> str:
     """What a person has to know now about a machine that bills without working; '' for one that works."""
-    if rental.phase is Phase.KEPT:
+    cannot_copy = rental.phase in (Phase.COPYING, Phase.PROVING) and rental.tries >= COPIES_FAIL
+    if rental.phase is Phase.KEPT or cannot_copy:
         return f"NOT SAFE TO END, still billing: {rental.run}: {rental.note}"
     if rental.phase is Phase.HELD:
         left = int(rental.hold_left(at))

@@ -101,14 +101,15 @@ def start_sheet(plan: Plan) -> Sheet:
     return Sheet(title, lines, "Start", yes_first=True)
 
 
-def stop_sheet(run: str, stage: str) -> Sheet:
-    """Stopping keeps everything that is done."""
+def stop_sheet(run: str, stage: str, rented: bool = False) -> Sheet:
+    """Stopping keeps everything that is done; a rented machine is given back after it."""
+    after = "Its machine is then copied from, the copies are read back, and it is given back; nothing goes on there."
     lines = [
         _fact("run", clean_line(run, 80)),
         _fact("now", clean_line(stage, 80)),
         Content(""),
         Content("The running step is finished and saved, then the work ends."),
-        Content("Nothing is deleted; s goes on from there later."),
+        Content(after if rented else "Nothing is deleted; s goes on from there later."),
         Content(""),
         Content.assemble(("same as  ", "$foreground-muted"), f"llmconsole run stop {clean_line(run, 80)}"),
     ]

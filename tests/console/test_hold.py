@@ -186,3 +186,15 @@ def test_a_pod_with_fewer_gpus_than_were_paid_for_is_given_back(evening_cloud: F
         monkeypatch.setattr(Survey, "problems", lambda self: [])
         ended = until(workspace, rent(workspace, write_recipe()), Phase.GONE)
         assert ended.reason == f"it could not be prepared: 0 of 2 GPUs answer on {ended.detail['target']}"
+
+
+def test_a_wait_that_takes_too_long_is_said_with_what_it_goes_on_to_cost(evening_cloud: FakeCloud, write_recipe: Any,
+                                                                        capsys: pytest.CaptureFixture[str]) -> None:
+    write_recipe(title="sleep:60")
+    words = ["run", "start", "short", "--target", "runpod", "--gpus", "2xA100", "--budget", "20", "--hours", "1",
+             "--id", "evening", "--hold", "0", "--yes", "--wait", "--timeout", "3"]
+    assert call(words) == 124
+    said = capsys.readouterr().err
+    assert "its machine goes on and bills $3.58/h" in said and "keeps its machine" not in said
+    assert call(["target", "down", "evening", "--yes"]) == 0
+    assert all(life.ended for life in evening_cloud.lives.values())

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from console.rental.money import money
 from console.rental.offers import detail_of
 from console.rental.rental import Phase, Rental, level, reserve_s, sentence
 from console.rental.steps import Renter
@@ -88,6 +89,12 @@ def test_money_follows_the_providers_clock_to_the_cent() -> None:
 @pytest.mark.parametrize(("share", "colour"), [(0.79, ""), (0.80, "amber"), (0.949, "amber"), (0.95, "red")])
 def test_the_meter_changes_colour(share: float, colour: str) -> None:
     assert level(share) == colour
+
+
+def test_copies_that_cannot_be_made_are_shouted() -> None:
+    trying = a_rental(phase=Phase.COPYING, note="the token is refused (try 3)", tries=2)
+    assert money([trying], 0.0).shout == ""
+    assert "NOT SAFE TO END" in money([replace(trying, tries=3)], 0.0).shout
 
 
 def test_the_guard_leaves_time_to_save_copy_and_prove() -> None:
