@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from console.rental.rental import Phase, Rental
 
-
 COPIES_FAIL = 3  # tries in a row, after which it is not called copying any more
 
 
