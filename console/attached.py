@@ -37,13 +37,6 @@ _LOOK_S = 15.0  # seconds between looks for new logs and checkpoints of a folder
 _MODEL = re.compile(r"model_(\d{1,9})\.pt")
 
 
-def attached(run_dir: str) -> bool:
-    """Whether the folder on this machine is that of a run that is only followed."""
-    with suppress(OSError, ValueError):
-        return ATTACHED in RunDir(Path(run_dir)).read()
-    return False
-
-
 def description(run: str, target: str, title: str, log: str, folder: str) -> dict[str, Any]:
     """run.json of a followed run."""
     return {"v": 1, "run": run, "recipe": ATTACHED, "title": title, "created": time.time(), "target": "local",

@@ -152,6 +152,17 @@ class Decisions(App[str]):
         self._offer("Resume which run from its newest checkpoint?", "no run ended early: there is nothing to resume",
                     lambda row: row.word in [str(word) for word in RESUMABLE], self._resume)
 
+    def action_replay(self) -> None:
+        """Choose a run to play again."""
+
+        def begin(run: str) -> None:
+            from console.replayed import replay
+
+            self.in_background(lambda: ActionDone("Playing it again, 20 times as fast. x stops that.",
+                                                  replay(self.workspace, run, 20.0)))
+
+        self._offer("Play which run again?", "there is no run yet", lambda row: True, begin)
+
     def action_compare(self) -> None:
         """Choose a run to draw beside the one in front, or to take away again."""
         front = self.glance.detail.run.id if self.glance and self.glance.detail else ""

@@ -35,6 +35,14 @@ class LookingUp(Decisions):
     ]
     _muted: dict[object, float] | None = None
 
+    async def action_go(self, mode: str, action: str) -> None:
+        """Go to a screen ('' for none), wait until it stands, and do something there."""
+        if not mode:
+            await self.run_action(action)
+            return
+        await self.switch_mode(mode)
+        self.screen.call_after_refresh(self.run_action, action, self.screen)
+
     def action_doctor(self) -> None:
         """Every finding of `llmconsole doctor`."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from console.plan import Plan, make_plan
 from console.rental.rentals import Rentals
 from console.runlog import apply
 from console.runlog.db import transaction
-from console.runlog.queries import Run
+from console.runlog.queries import ATTACHED, REPLAYED, Run
 from console.runstate import RunState
 from engine.context import ATTEMPT
 from engine.rundir import BASE, RunDir, valid_run_id
@@ -41,11 +42,13 @@ Pipeline = Callable[[Sequence[str], str], list[str]]
 
 
 def pipeline_argv(python: Sequence[str], run_dir: str) -> list[str]:
-    """The box-side supervisor for a run folder whose run.json is there; for a followed run, its follower here."""
-    from console.attached import attached
-
-    if attached(run_dir):
-        return [*python, "-m", "console.attached", run_dir]
+    """The box-side supervisor for a run folder whose run.json is there; for a run that is followed or played again,
+    what does that here."""
+    with suppress(OSError, ValueError):
+        described = RunDir(Path(run_dir)).read()
+        for kind in (ATTACHED, REPLAYED):
+            if kind in described:
+                return [*python, "-m", f"console.{kind}", run_dir]
     return [*python, "-m", "engine", "run", "--run-dir", run_dir]
 
 

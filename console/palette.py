@@ -6,6 +6,7 @@ The keys come from the bindings. An action of another screen goes there first an
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from textual.app import SystemCommand
@@ -23,6 +24,8 @@ _ACTIONS = (
     ("open run …", "Put another run in front", "", "app.choose_run"),
     ("compare runs …", "Draw another run beside the one in front", "run", "app.compare"),
     ("attach to a run …", "Follow a run of nanochat that others started, from its log", "", "app.attach"),
+    ("replay recorded run …", "Play a run again, 20 times as fast, every screen live; nothing is trained", "",
+     "app.replay"),
     ("rent pod …", "Offers and prices; asks for a budget first", "", "app.rent"),
     ("connect ssh host …", "Look at a machine and remember it", "", "app.add_target"),
     ("open shell on target", "A shell where the run in front is", "", "app.shell"),
@@ -53,28 +56,15 @@ def commands(app: Console, screen: Screen[Any]) -> Iterator[SystemCommand]:
     named: set[str] = set()
     for title, what, mode, action in _ACTIONS:
         short = action.removeprefix("app.")
-        bound = here.get(short) or here.get(action)
-        named.update((short, action))
+        bound = here.get(short) or here.get(action) or here.get(f"app.go('{mode}', '{action}')")
+        named.update((short, action, f"app.go('{mode}', '{action}')"))
         key = f"  ({app.get_key_display(bound[1])})" if bound else ""
-        yield SystemCommand(title + key, what, _runner(app, mode, action))
+        yield SystemCommand(title + key, what, partial(app.action_go, mode, action))
     for node, binding, enabled, tooltip in screen.active_bindings.values():
         if binding.id and binding.description and enabled and binding.action not in named:
             named.add(binding.action)
             title = f"{binding.description}  ({app.get_key_display(binding)})"
             yield SystemCommand(title, tooltip or binding.description, _bound(app, binding.action, node))
-
-
-def _runner(app: Console, mode: str, action: str) -> Callable[[], object]:
-    """Go to the screen, wait until it stands, act."""
-
-    async def run() -> None:
-        if not mode:
-            await app.run_action(action)
-            return
-        await app.switch_mode(mode)
-        app.screen.call_after_refresh(app.run_action, action, app.screen)
-
-    return run
 
 
 def _bound(app: Console, action: str, node: Any) -> Callable[[], object]:

@@ -317,6 +317,21 @@ def run_logs(ctx: click.Context, run_id: str | None, stage: str | None, lines: i
 run.add_command(run_compare)
 
 
+@run.command("replay")
+@click.argument("run_id")
+@click.option("--speed", type=Amount(positive=True), default=20.0, show_default=True, help="How many times as fast.")
+@json_option
+@click.pass_context
+def run_replay(ctx: click.Context, run_id: str, speed: float, as_json: bool) -> int:
+    """Play a recorded run again as a run of its own, every screen live; nothing is trained."""
+    from console.replayed import replay
+
+    with fresh_workspace(ctx, patience=0.5) as workspace:
+        started = replay(workspace, run_id, speed)
+    emit_json({"run": started, "of": run_id}) if as_json else line(started)
+    return Exit.OK
+
+
 @run.command("export")
 @click.argument("run_id")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))

@@ -141,6 +141,7 @@ class SystemFacts:
 
 
 ATTACHED = "attached"  # the key of run.json that says what is followed, in a run that others started
+REPLAYED = "replayed"  # the key that says what is played again, and how fast
 _RUN = f"""
 SELECT runs.id, target, path, recipe, runs.title, created, software, runs.attempt, reported, runs.started, runs.ended,
        runs.exit_code, runs.reason, last_event, last_stage,

@@ -52,6 +52,8 @@ class RunCurves(ConsoleScreen):
                 tooltip="Leave the outer hundredths out of the range, or not"),
         Binding("c", "app.compare", "compare", id="run.compare",
                 tooltip="Draw another run beside this one, or take it away"),
+        Binding("b", "app.go('checkpoints', 'back_up')", "back up", id="run.backup", show=False,
+                tooltip="Copy the checkpoints that are not proven yet; asks where to"),
         Binding("i", "inspect", "inspect", id="run.inspect", tooltip="Crosshair: every value at one step, exactly"),
         Binding("left", "cross(-1)", "step before", id="run.cross_left", show=False, tooltip="Crosshair: step before"),
         Binding("right", "cross(1)", "next step", id="run.cross_right", show=False, tooltip="Crosshair: next step"),
