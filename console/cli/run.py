@@ -122,7 +122,8 @@ def _ask() -> None:
 
 
 @run.command("list")
-@click.option("--limit", default=50, show_default=True, help="How many of the newest runs.")
+@click.option("--limit", type=click.IntRange(1, 10**9), default=50, show_default=True,
+              help="How many of the newest runs.")
 @json_option
 @click.pass_context
 def run_list(ctx: click.Context, limit: int, as_json: bool) -> None:

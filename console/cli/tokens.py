@@ -54,7 +54,8 @@ def tokens(text: str, wanted: str | None, as_json: bool) -> None:
         click.echo(f"{t.id:7}  {t.bytes:24}  {'' if t.mask is None else f'{t.mask}  '}"
                    + click.style(_visible(t, alone=True), fg=_SHADES[t.mask][0], bold=t.special))
     size = len(given.encode(errors="replace"))
-    note(f"{len(shown):,} tokens, {size:,} bytes, {size / max(len(shown), 1):.2f} bytes per token; {where}")
+    what = "token" if len(shown) == 1 else "tokens"
+    note(f"{len(shown):,} {what}, {size:,} bytes, {size / max(len(shown), 1):.2f} bytes per token; {where}")
 
 
 def _given(argument: str) -> str:
