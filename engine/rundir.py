@@ -129,11 +129,11 @@ def disk_full(error: BaseException) -> bool:
 
 
 def file_sha256(path: Path) -> str:
-    """The hash of a file's bytes, read in pieces."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as f:
-        while chunk := f.read(1 << 20):
-            digest.update(chunk)
+    """The hash of a file's bytes, read in pieces; large ones, so that other threads' Python seldom holds it up."""
+    digest, piece = hashlib.sha256(), memoryview(bytearray(8 << 20))
+    with open(path, "rb", buffering=0) as f:
+        while count := f.readinto(piece):
+            digest.update(piece[:count])
     return digest.hexdigest()
 
 

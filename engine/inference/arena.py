@@ -43,12 +43,19 @@ def size(count: int) -> int:
 
 
 def settle(model: nn.Module, dtype_of: Callable[[str], torch.dtype]) -> None:
-    """Move the parameters of a model on the CPU into an arena, each in the type that `dtype_of` says for its name."""
-    parameters = list(model.named_parameters())
+    """Move the parameters of a model on the CPU into an arena, each in the type that `dtype_of` says for its name.
+
+    One core is left alone: while a checkpoint is loaded, it hashes the file, which takes longest.
+    """
+    parameters, threads = list(model.named_parameters()), torch.get_num_threads()
     arena = Arena(sum(size(p.numel() * dtype_of(name).itemsize) for name, p in parameters))
-    with torch.no_grad():
-        for name, parameter in parameters:
-            parameter.data = arena.store(parameter.data, dtype_of(name))
+    torch.set_num_threads(max(threads - 1, 1))
+    try:
+        with torch.no_grad():
+            for name, parameter in parameters:
+                parameter.data = arena.store(parameter.data, dtype_of(name))
+    finally:
+        torch.set_num_threads(threads)
 
 
 def tensors_of(module: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -114,8 +114,6 @@ class Chat:
 def load_chat(folder: Path, step: int, tokenizer_dir: Path, device: str = "auto", dtype: str = "auto",
               backend: str = "auto") -> Chat:
     """Load a checkpoint and its tokenizer, ready to answer. Raises StageError with what would help."""
-    tokenizer = _load_tokenizer(tokenizer_dir)
-    check_tokenizer(folder, step, tokenizer)
     if device == "auto" and not torch.cuda.is_available() and not torch.backends.mps.is_available():
         device = "cpu"
     only_cpu = "int8 weights" if dtype == "int8" else "the native backend" if backend == "native" else ""
@@ -123,6 +121,8 @@ def load_chat(folder: Path, step: int, tokenizer_dir: Path, device: str = "auto"
         raise StageError(f"{only_cpu} cannot be had on {device}: the CPU has them", "use --device-type=cpu", "device")
     place = None if device == "cpu" or only_cpu else choose_device(device, dtype)
     with _room_for(folder), _verified_meanwhile(folder, step):
+        tokenizer = _load_tokenizer(tokenizer_dir)
+        check_tokenizer(folder, step, tokenizer)
         model, _ = load_model(folder, step, device="cpu" if place is None else place.device, check_hash=False,
                               mapped=place is None)
         if tokenizer.get_vocab_size() != model.config.vocab_size:
@@ -130,7 +130,7 @@ def load_chat(folder: Path, step: int, tokenizer_dir: Path, device: str = "auto"
                              f"{tokenizer.get_vocab_size():,}", "use the tokenizer it was trained with", "tokenizer")
         chosen = prepare(model, dtype, backend) if place is None else _on_device(model, place.dtype)
     chat = Chat(model, tokenizer, chosen)
-    release_memory()  # the file's copy of the weights, and the float32 ones
+    _hand_back()  # the file's copy of the weights, and the float32 ones; no cycles hold them
     return chat
 
 
@@ -182,8 +182,13 @@ def describe(chat: Chat, folder: Path, step: int, name: str | None) -> dict[str,
 
 
 def release_memory() -> None:
-    """Hand what freed tensors took back to the device and to the system, which glibc does not do by itself."""
+    """Let go of what nobody needs any more, cycles included: a look at every object there is."""
     gc.collect()
+    _hand_back()
+
+
+def _hand_back() -> None:
+    """Return what freed tensors took to the device and to the system, which glibc does not do by itself."""
     torch.cuda.empty_cache()
     if torch.backends.mps.is_available():
         torch.mps.empty_cache()

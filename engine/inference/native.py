@@ -182,15 +182,19 @@ class NativeStepper:
             if cache.k.dtype != self.model.dtype:
                 raise ValueError(f"the cache holds {cache.k.dtype}, the model {self.model.dtype}")
             layers, rows, heads, _, _ = cache.k.stride()
-            where = _Where(cache.k, cache.k.data_ptr(), cache.v.data_ptr(), rows * cache.k.element_size(), layers, heads)
+            row = rows * cache.k.element_size()
+            where = _Where(cache.k, cache.k.data_ptr(), cache.v.data_ptr(), row, layers, heads)
             self._places[cache] = where
         return where
 
 
 def quantize_into(weight: Tensor, numbers: Tensor, scales: Tensor) -> None:
-    """weight (out, in) float32 -> numbers (out, in) int8 in [-127, 127] and scales (out,) float32, row by row."""
-    rows, cols = weight.shape
-    CpuStep.quantize(weight.data_ptr(), rows, cols, numbers.data_ptr(), scales.data_ptr(), decode_threads())
+    """weight (out, in) float32 -> numbers (out, in) int8 in [-127, 127] and scales (out,) float32, row by row.
+
+    One core is left alone, as `settle` does.
+    """
+    (rows, cols), threads = weight.shape, max(decode_threads() - 1, 1)
+    CpuStep.quantize(weight.data_ptr(), rows, cols, numbers.data_ptr(), scales.data_ptr(), threads)
 
 
 def decode_threads() -> int:
