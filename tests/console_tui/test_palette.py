@@ -7,6 +7,7 @@ import tarfile
 from typing import Any
 
 import pytest
+from textual.command import CommandList
 
 from console import palette
 from console.screens.picker import Picker
@@ -24,11 +25,12 @@ def test_each_entry_has_an_action(title: str, mode: str, action: str) -> None:
 
 async def choose(driver: Any, words: str) -> None:
     """By the palette, as a person does."""
+    await driver.until(lambda: len(driver.app.screen_stack) == 1, "the end of the sheet before")
     await driver.press("colon")
     await driver.sees("Search")
     await driver.write(words)
-    await driver.sees(words)
-    await driver.pilot.pause(0.3)
+    await driver.until(lambda: (rows := driver.app.screen.query(CommandList)) and rows.first().option_count
+                       and words in str(rows.first().get_option_at_index(0).prompt), f"{words} as the first row", 15)
     await driver.press("enter")
 
 
