@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from console.cli.main import call
+from console.credentials import MissingCredential
 from console.errors import Conflict, Refused, UsageProblem
 from console.machines import preparing
 from console.rental import steps as rental_steps
@@ -198,3 +199,19 @@ def test_a_wait_that_takes_too_long_is_said_with_what_it_goes_on_to_cost(evening
     assert "its machine goes on and bills $3.58/h" in said and "keeps its machine" not in said
     assert call(["target", "down", "evening", "--yes"]) == 0
     assert all(life.ended for life in evening_cloud.lives.values())
+
+
+def test_a_place_for_copies_that_cannot_be_used_is_said_before_anything_is_paid_for(
+        evening_cloud: FakeCloud, write_recipe: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("HF_TOKEN", "HUGGINGFACE_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "nobody"))
+    monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.null.Keyring")
+    monkeypatch.chdir(tmp_path)
+    with Workspace.open() as workspace:
+        recipe = write_recipe()
+        with pytest.raises(MissingCredential, match="HF_TOKEN"):
+            rent(workspace, recipe, replace(KEEPS, backup="hub:me/models"))
+        with pytest.raises(UsageProblem, match="neither hub"):
+            rent(workspace, recipe, replace(KEEPS, backup="hub-me"))
+        assert evening_cloud.creates == 0 and workspace.operator.rentals.book.all() == []
