@@ -25,6 +25,7 @@ class KVCache:
         self.pos = 0
         self.state: dict[str, Tensor] = {}  # what else a model carries from token to token, each (B, ...)
         self.newest: list[int] = []
+        self.lodging = False  # whether k and v are a part of somebody's larger block of memory, who may move this out
 
     @property
     def batch_size(self) -> int:
@@ -73,6 +74,7 @@ class KVCache:
     def move_out(self) -> None:
         """Keep what is stored in memory of its own, and room for nothing else."""
         self.k, self.v = (x[:, :, :, : self.pos].clone(memory_format=torch.contiguous_format) for x in (self.k, self.v))
+        self.lodging = False
 
     def reset(self) -> None:
         """Forget everything and keep the memory."""

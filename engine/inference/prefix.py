@@ -42,7 +42,7 @@ class PrefixStore:
         else:
             del self._kept[index]
             cache.rewind(shared, tokens[shared - 1])
-            own = cache if cache.max_len >= max_len else cache.replicate(1, max_len)
+            own = cache if cache.max_len >= max_len and not cache.lodging else cache.replicate(1, max_len)
         refresh_state(self._model, own)
         return own
 

@@ -96,6 +96,7 @@ class SideBySide:
             view = whole[:, row : row + 1]
             view[:, :, :, : cache.pos] = getattr(cache, name)[:, :, :, : cache.pos]
             setattr(cache, name, view)
+        cache.lodging = True
         return cache
 
 

@@ -89,6 +89,24 @@ def test_rows_that_come_and_go_share_forward_passes_and_keep_their_answers(byte_
     assert max(counting.rows) == 4 and len(counting.rows) < 0.6 * decoded + len(asked), "one pass serves many rows"
 
 
+@pytest.mark.parametrize("era", ["seed", "head"])
+def test_the_next_turn_may_come_at_once_while_others_go_on(byte_tokenizer, era: str) -> None:
+    model, rng = era_model(era), random.Random(5)
+    batch, alone = DecodeBatch(Engine(model, byte_tokenizer(10_000))), Engine(model, byte_tokenizer(10_000))
+    others = {batch.add(rng.choices(range(290), k=9), Sampling(0.0), 120): [] for _ in range(2)}
+    talk = rng.choices(range(290), k=30)
+    for _ in range(4):
+        slot, answer = batch.add(talk, Sampling(0.0), 8), []
+        while len(answer) < 8:
+            got = batch.step()
+            answer += [got[slot].id] if slot in got else []
+            for other in others:
+                others[other] += [got[other].id] if other in got else []
+        assert answer == [t[0] for t, _ in alone.generate(talk, max_tokens=8, temperature=0)]
+        talk += [*answer, *rng.choices(range(290), k=12)]
+    assert all(len(tokens) > 30 for tokens in others.values())
+
+
 def test_a_row_that_left_keeps_what_it_held() -> None:
     caches = [KVCache(1, 1, 8, 2, 1) for _ in range(3)]
     for number, cache in enumerate(caches):
