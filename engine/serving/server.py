@@ -151,7 +151,8 @@ def _until_silence(seconds: int) -> None:
     """End this process once whoever started it is gone: stdin has ended, or nothing came on it for so long."""
     while select.select([sys.stdin], [], [], seconds)[0] and os.read(sys.stdin.fileno(), 4096):
         pass
-    print("llmconsole serve: whoever asked for this server is gone", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # most likely nobody hears it
+        print("llmconsole serve: whoever asked for this server is gone", file=sys.stderr, flush=True)
     os.kill(os.getpid(), signal.SIGTERM)  # at once while a model is being loaded, else after the answers under way
     time.sleep(2 * _GRACE_S)
     os._exit(1)
