@@ -39,6 +39,7 @@ from engine.tokenizer.store import SPECIAL_TOKENS, SPLIT_PATTERN, Vocabulary
 
 VOCAB, CONTEXT, PROBE = 32_768, 2_048, 512 << 20
 WARM_PROMPT = 64  # tokens in the cache when decoding is timed
+PAUSE = 0.05  # seconds, after which threads that look out for more work have gone to sleep
 
 
 class GrowingCache:
@@ -185,11 +186,14 @@ def measure_llama(models: dict[str, GPT], native: dict[str, Native], options: ar
                     threads=options.threads)
         size, rows = own.stepper.core.bytes_per_step, []
         for _ in range(options.rounds):
+            time.sleep(PAUSE)
             theirs = peer.measure(WARM_PROMPT, options.seconds)
+            time.sleep(PAUSE)
             speed = tokens_per_second(own, options.seconds)
             begin = time.perf_counter()
             own.start(prompt)
             passed = time.perf_counter() - begin
+            time.sleep(PAUSE)
             rows.append((speed, theirs["speed"], passed, peer.measure(options.prompt, 0)["first"]))
         peer.close()
         ratio = statistics.median(r[0] / r[1] for r in rows)
