@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from engine.tasks.gsm8k import Gsm8kFile
 from engine.tasks.task import Task
 from engine.tokenizer.bpe import Tokenizer
 from engine.tokenizer.chat_format import render_for_completion
-from engine.train import checkpoint, resume
+from engine.train import checkpoint, resume, saving
 from engine.train.account import peak_memory_mib
 from engine.train.reinforce import as_batch, backward, ensure_gradients, roll_out, sample_rows, solved_at
 from engine.train.workbench import load_tokenizer
@@ -58,6 +58,7 @@ class _Run:
     rewards: list[float] | None = None
     pass_at: dict[int, float] | None = None
     seconds: float = 0.0
+    source: str = "rl"
 
     @property
     def examples(self) -> int:
@@ -92,36 +93,46 @@ def _set_up(config: ChatRl, context: StageContext) -> Iterator[_Run]:
     if config.num_samples % min(config.device_batch_size, config.num_samples):
         raise ConfigError(f"--num-samples={config.num_samples} is not a multiple of "
                           f"--device-batch-size={config.device_batch_size}")
-    tokenizer = load_tokenizer(context.base_dir)
     device = choose_device(config.device_type, config.dtype)
     with joined(device.device) as world:
         if config.examples_per_step % world.size:
             raise ConfigError(f"--examples-per-step={config.examples_per_step} cannot be shared by {world.size} ranks")
-        problems, tests = load_problems(config, context)
-        parent, parent_step = checkpoint.resolve(context.base_dir, config.source, config.model_tag, config.step)
-        folder = context.base_dir / DIRECTORIES["rl"] / parent.name
-        request: Any = config  # its `resume` and `resume_from_step` are those of the training stages
-        step = resume.resume_point(request, folder, world)
-        origin, origin_step = (folder, step) if step is not None else (parent, parent_step)
-        resume.check_tokenizer(origin, origin_step, tokenizer)
-        model, meta = checkpoint.load_model(origin, origin_step, device=device.device, dtype=device.dtype)
-        context.log(f"starting from {origin} step {origin_step}")
-        f = config.init_lr_frac
-        rates = LearningRates(config.unembedding_lr * f, config.embedding_lr * f, config.matrix_lr * f,
-                              config.scalar_lr * f)
-        optimizers = setup_optimizers(model, rates, config.weight_decay, world=world)
-        steps = config.num_iterations or max(1, len(problems) // config.examples_per_step * config.num_epochs)
-        job = _Run(config, context, device, world, tokenizer, model, folder, problems, tests, optimizers, steps)
-        if step is not None:
-            job.step = job.saved_at = step
-            job.rewards = list((meta.get("loop_state") or {}).get("rewards") or [])
-            job.seconds = float((meta.get("loop_state") or {}).get("total_training_time") or 0.0)
-            resume.load_optimizers(optimizers, folder, step, device, world)
+        job = _load(config, context, replace(device, dtype=world.share(device.dtype)), world)
         _announce(job)
         yield job
 
 
-def load_problems(config: ChatRl, context: StageContext) -> tuple[Task, Task]:
+def _load(config: ChatRl, context: StageContext, device: Device, world: World) -> _Run:
+    """Problems, model and optimizers, at the beginning or at the checkpoint to go on from."""
+    tokenizer = load_tokenizer(context.base_dir)
+    problems, tests = load_problems(config, context, world.size)
+    parent, parent_step = checkpoint.resolve(context.base_dir, config.source, config.model_tag, config.step)
+    folder = context.base_dir / DIRECTORIES["rl"] / parent.name
+    step = resume.resume_point(config, folder, world)
+    device = resume.as_before(device, config, folder, step)
+    origin, origin_step = (folder, step) if step is not None else (parent, parent_step)
+    resume.check_tokenizer(origin, origin_step, tokenizer)
+    model, meta = checkpoint.load_model(origin, origin_step, device=device.device, dtype=device.dtype)
+    context.log(f"starting from {origin} step {origin_step}")
+    f = config.init_lr_frac
+    rates = LearningRates(config.unembedding_lr * f, config.embedding_lr * f, config.matrix_lr * f,
+                          config.scalar_lr * f)
+    optimizers = setup_optimizers(model, rates, config.weight_decay, world=world)
+    steps = config.num_iterations or max(1, len(problems) // config.examples_per_step * config.num_epochs)
+    job = _Run(config, context, device, world, tokenizer, model, folder, problems, tests, optimizers, steps)
+    if step is not None:
+        _restore(job, step, meta.get("loop_state") or {})
+    return job
+
+
+def _restore(job: _Run, step: int, state: dict[str, Any]) -> None:
+    job.step = job.saved_at = step
+    job.rewards = list(state.get("rewards") or [])
+    job.seconds = float(state.get("total_training_time") or 0.0)
+    resume.load_optimizers(job.optimizers, job.folder, step, job.device, job.world)
+
+
+def load_problems(config: ChatRl, context: StageContext, ranks: int = 1) -> tuple[Task, Task]:
     """The problems to learn from, and those that pass@k is measured on. Raises ConfigError or StageError."""
     def load(name: str, split: str) -> Task:
         if name.endswith(".jsonl"):
@@ -133,8 +144,9 @@ def load_problems(config: ChatRl, context: StageContext) -> tuple[Task, Task]:
 
     problems = load(config.task, "train")
     tests = load(config.test_task or config.task, "test")
-    if not len(problems):
-        raise StageError(f"{config.task} holds no problems", "choose another --task", "data")
+    if len(problems) < ranks:
+        raise StageError(f"{config.task} holds {len(problems)} problems, and every one of {ranks} ranks needs one",
+                         "choose another --task", "data")
     return problems, tests
 
 
@@ -219,21 +231,9 @@ def _save(job: _Run) -> None:
     """Commit a checkpoint of the state after `step` steps, unless that was done."""
     if job.saved_at == job.step:
         return
-    states: Any = [o.state_dict() for o in job.optimizers]
-    meta = {"step": job.step, "model_config": job.model.config.to_dict(),
-            "architecture": {"era": job.model.architecture.era}, "user_config": asdict(job.config),
-            "world_size": job.world.size,
-            "loop_state": {"rewards": job.rewards or [], "total_training_time": job.seconds}}
-    saved = checkpoint.save_checkpoint(
-        job.folder, job.step, source="rl", model=job.model.state_dict(), meta=meta,
-        optimizers={job.world.rank: states if len(states) > 1 else states[0]},
-        tokenizer_sha256=job.tokenizer.sha256(), world=job.world)
+    saving.commit(job, job.step, job.optimizers,
+                  loop_state={"rewards": job.rewards or [], "total_training_time": job.seconds})
     job.saved_at = job.step
-    job.context.log(f"Saved checkpoint of step {job.step} to {job.folder} ({saved.bytes / 1e6:.1f} MB in "
-                    f"{saved.seconds:.2f}s)")
-    job.context.events.emit("checkpoint", {
-        "source": "rl", "tag": job.folder.name, "dir": str(job.folder), "files": list(saved.files),
-        "bytes": saved.bytes, "manifest": f"manifest_{job.step:06d}.json", "seconds": saved.seconds}, step=job.step)
 
 
 def _facts(job: _Run) -> dict[str, Any]:

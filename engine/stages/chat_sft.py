@@ -4,17 +4,10 @@ from __future__ import annotations
 
 from engine.context import StageContext
 from engine.settings.training import ChatSft
-from engine.train.tuning import tune
+from engine.train.tuning import Tuning, tune
 
 
 def run(config: ChatSft, context: StageContext) -> None:
     """Train the newest `source` model on conversations/sft_train.jsonl; leaves chatsft_checkpoints/<tag>."""
-    tune(
-        config,
-        context,
-        source="sft",
-        start_from=config.source,
-        files=("sft_train.jsonl", "sft_val.jsonl"),
-        supervise_all=False,
-        title="Chat SFT",
-    )
+    kind = Tuning("sft", config.source, ("sft_train.jsonl", "sft_val.jsonl"), supervise_all=False, title="Chat SFT")
+    tune(config, context, kind)

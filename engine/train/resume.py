@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -15,13 +15,23 @@ from engine.data.text_packing import BEST_FIT
 from engine.device import Device
 from engine.dist import World
 from engine.optim.shards import load_shards
-from engine.settings.training import Training
 from engine.tokenizer.bpe import Tokenizer
 from engine.train import checkpoint, manifest
 from engine.train.archive import CheckpointError, check_archive
 
 
-def resume_point(config: Training, folder: Path, world: World) -> int | None:
+class Resumed(Protocol):
+    """The settings of a stage that goes on where it stopped."""
+
+    @property
+    def resume(self) -> bool: ...
+    @property
+    def resume_from_step(self) -> int | None: ...
+    @property
+    def dtype(self) -> str: ...
+
+
+def resume_point(config: Resumed, folder: Path, world: World) -> int | None:
     """The step to go on from, the same on all ranks; None to start anew. Raises StageError when a step was asked for
     that is not there or not whole."""
     step: int | None = None
@@ -37,7 +47,7 @@ def resume_point(config: Training, folder: Path, world: World) -> int | None:
     return step
 
 
-def _resume_point(config: Training, folder: Path) -> int | None:
+def _resume_point(config: Resumed, folder: Path) -> int | None:
     if config.resume_from_step is None:
         return newest_resumable(folder) if config.resume else None
     step = config.resume_from_step
@@ -75,7 +85,7 @@ def _check_foreign(folder: Path, step: int) -> None:
         check_archive(path, contents=True)
 
 
-def as_before(device: Device, config: Training, folder: Path, step: int | None) -> Device:
+def as_before(device: Device, config: Resumed, folder: Path, step: int | None) -> Device:
     """The device with the precision that the resumed run computed in, unless the settings name one."""
     recorded = checkpoint.read_meta(folder, step).get("dtype") if step is not None else None
     if config.dtype != "auto" or recorded not in ("float32", "bfloat16"):

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import torch
+
+from engine.context import StageContext
+from engine.device import Device
+from engine.dist import World
+from engine.model.gpt import GPT
+from engine.tokenizer.bpe import Tokenizer
 from engine.train import checkpoint, resume
 from engine.train.loop import Progress, Trainer, loop_state, progress_from
 from engine.train.workbench import Workbench
@@ -36,49 +43,62 @@ def warm_start(trainer: Trainer, bench: Workbench, parent: tuple[Path, int]) -> 
 def saver(bench: Workbench, trainer: Trainer) -> Callable[[int, Progress], None]:
     def save(step: int, progress: Progress) -> None:
         states = bench.world.gather(trainer.batches.state())
-        meta = {
-            "step": step,
-            "val_bpb": trainer.val_bpb,
-            "model_config": bench.model.config.to_dict(),
-            "architecture": {"era": bench.model.architecture.era},
-            "user_config": asdict(bench.config),
-            "device_batch_size": bench.rows(trainer.schedule),
-            "max_seq_len": bench.config.max_seq_len,
-            "total_batch_size": trainer.schedule.tokens_per_step,
-            "dataloader_state_dict": states[0],
-            **({"dataloader_states": states} if bench.world.size > 1 else {}),
-            "loop_state": loop_state(progress),
-            "world_size": bench.world.size,
-            "dtype": bench.device.dtype_name,
-        }
-        saved = checkpoint.save_checkpoint(
-            bench.folder,
+        commit(
+            bench,
             step,
-            source=bench.source,
-            model=bench.model.state_dict(),
-            meta=meta,
-            optimizers={bench.world.rank: _for_file([o.state_dict() for o in trainer.optimizers])},
-            tokenizer_sha256=bench.tokenizer.sha256(),
-            world=bench.world,
-        )
-        bench.context.log(
-            f"Saved checkpoint of step {step} to {bench.folder} ({saved.bytes / 1e6:.1f} MB in {saved.seconds:.2f}s)"
-        )
-        bench.context.events.emit(
-            "checkpoint",
-            {
-                "source": bench.source,
-                "tag": bench.folder.name,
-                "dir": str(bench.folder),
-                "files": list(saved.files),
-                "bytes": saved.bytes,
-                "manifest": f"manifest_{step:06d}.json",
-                "seconds": saved.seconds,
-            },
-            step=step,
+            trainer.optimizers,
+            val_bpb=trainer.val_bpb,
+            device_batch_size=bench.rows(trainer.schedule),
+            max_seq_len=bench.config.max_seq_len,
+            total_batch_size=trainer.schedule.tokens_per_step,
+            dataloader_state_dict=states[0],
+            **({"dataloader_states": states} if bench.world.size > 1 else {}),
+            loop_state=loop_state(progress),
         )
 
     return save
+
+
+class Trained(Protocol):
+    """What a checkpoint is made of, beside the optimizers; a Workbench is one."""
+
+    config: Any
+    context: StageContext
+    source: str
+    device: Device
+    tokenizer: Tokenizer
+    model: GPT
+    folder: Path
+    world: World
+
+
+def commit(bench: Trained, step: int, optimizers: Sequence[torch.optim.Optimizer], **more: Any) -> None:
+    """Commit a checkpoint of the state after `step` steps, and tell log and events; `more` goes into its meta file."""
+    meta = {
+        "step": step,
+        "model_config": bench.model.config.to_dict(),
+        "architecture": {"era": bench.model.architecture.era},
+        "user_config": asdict(bench.config),
+        "world_size": bench.world.size,
+        "dtype": bench.device.dtype_name,
+        **more,
+    }
+    saved = checkpoint.save_checkpoint(
+        bench.folder,
+        step,
+        source=bench.source,
+        model=bench.model.state_dict(),
+        meta=meta,
+        optimizers={bench.world.rank: _for_file([o.state_dict() for o in optimizers])},
+        tokenizer_sha256=bench.tokenizer.sha256(),
+        world=bench.world,
+    )
+    bench.context.log(
+        f"Saved checkpoint of step {step} to {bench.folder} ({saved.bytes / 1e6:.1f} MB in {saved.seconds:.2f}s)"
+    )
+    facts = {"source": bench.source, "tag": bench.folder.name, "dir": str(bench.folder), "files": list(saved.files),
+             "bytes": saved.bytes, "manifest": f"manifest_{step:06d}.json", "seconds": saved.seconds}  # fmt: skip
+    bench.context.events.emit("checkpoint", facts, step=step)
 
 
 def _for_file(states: list[Any]) -> Any:

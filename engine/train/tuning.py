@@ -41,18 +41,8 @@ class Tuning:
     title: str
 
 
-def tune(
-    config: MidTrain | ChatSft,
-    context: StageContext,
-    *,
-    source: str,
-    start_from: str,
-    files: tuple[str, str],
-    supervise_all: bool,
-    title: str,
-) -> None:
-    """Train on `conversations/<files[0]>` and validate on `<files[1]>`, from `start_from` or resuming."""
-    kind = Tuning(source, start_from, files, supervise_all, title)
+def tune(config: MidTrain | ChatSft, context: StageContext, kind: Tuning) -> None:
+    """Train on the conversations of `kind` and validate on others, from the model it starts from or resuming."""
     run_with_retry(config, context, lambda c, x: _tune(c, x, kind))
 
 

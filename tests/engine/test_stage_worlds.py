@@ -21,6 +21,7 @@ from engine.data.packing import ConversationBatches
 from engine.dist import World
 from engine.events import EventWriter, parse_line
 from engine.stage import find
+from engine.tasks.gsm8k import Gsm8kFile
 from engine.train import checkpoint
 from engine.train.padded import PaddedConversations
 from engine.train.rank_view import RankView
@@ -67,9 +68,10 @@ def metrics(base: Path, name: str) -> list[float]:
     ("chat_sft", SFT, 4, "loss"), ("chat_rl", RL, 2, "reward")])
 def test_two_ranks_are_one(
     byte_base: Path, in_a_world: Callable[..., None], start_world: Callable[..., Any], stage: str,
-    settings: dict[str, Any], half: int, told: str,
+    settings: dict[str, Any], half: int, told: str, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """One process, two ranks, two ranks killed and resumed, one rank's checkpoint on two and two ranks' on one."""
+    monkeypatch.setattr(Gsm8kFile, "mark", lambda task, problem, answer: sum(answer.encode()) % 2 == 0)
     last = settings["num_iterations"]
     if stage == "chat_sft":
         shutil.rmtree(byte_base / FOLDERS[stage])
@@ -80,8 +82,7 @@ def test_two_ranks_are_one(
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, folder)
 
-    victims = start_world(2, "-m", "engine", stage, *(f"--{k}={v}".lower() for k, v in settings.items()),
-                          NANOCHAT_BASE_DIR=str(broken))  # fmt: skip
+    victims = start_world(2, str(PROGRAM), json.dumps([[stage, str(broken), settings]]))
     deadline = time.monotonic() + 90
     while not list((broken / FOLDERS[stage]).glob("d1/manifest_*.json")) and time.monotonic() < deadline:
         time.sleep(0.005)
@@ -94,6 +95,7 @@ def test_two_ranks_are_one(
     resume = {**settings, "resume": True}
     in_a_world(2, str(PROGRAM), json.dumps([[stage, str(whole), settings], [stage, str(broken), resume],
                                             [stage, str(wider), {**settings, "resume_from_step": half}]]))  # fmt: skip
+    assert len(set(metrics(single, told))) > 1
     reference = weights(single, stage, last)
     assert apart(weights(whole, stage, last), reference) < TOLERANCE
     assert metrics(whole, told) == pytest.approx(metrics(single, told), abs=1e-5)
