@@ -26,6 +26,14 @@ def naive(x: Tensor, weight: Tensor, targets: Tensor, reduction: str = "mean") -
     return F.cross_entropy(logits, targets, ignore_index=IGNORE, reduction=reduction)
 
 
+@pytest.fixture(params=["our kernels", "PyTorch"])
+def by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways of computing it: on a CPU, and as on a GPU."""
+    if request.param == "PyTorch":
+        monkeypatch.setattr(module.row_kernels, "know", lambda x: False)
+
+
+@pytest.mark.usefixtures("by")
 @pytest.mark.parametrize("n", [1, 63, 64, 200, 2500])
 def test_value_and_gradients_are_those_of_whole_logits(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_CHUNK_ELEMENTS", 64 * 300)
@@ -48,6 +56,7 @@ def test_value_and_gradients_are_those_of_whole_logits(n: int, monkeypatch: pyte
         )
 
 
+@pytest.mark.usefixtures("by")
 def test_in_bfloat16_it_is_as_near_as_the_precision() -> None:
     x, weight, targets = data(500, torch.bfloat16)
     naive(x, weight, targets).backward()
@@ -59,9 +68,17 @@ def test_in_bfloat16_it_is_as_near_as_the_precision() -> None:
     assert (weight.grad - dw).norm() < 0.02 * dw.norm()
 
 
+@pytest.mark.usefixtures("by")
 def test_nothing_to_predict_is_not_a_number_and_touches_nothing_else() -> None:
     x, weight, _ = data(10)
     assert mean_cross_entropy(x, weight, torch.full((10,), IGNORE), 300, 15.0).isnan()
+
+
+def test_a_target_beyond_the_vocabulary_is_refused() -> None:
+    x, weight, targets = data(10)
+    targets[3] = 300
+    with pytest.raises(IndexError, match="target 300 is not in a vocabulary of 300 tokens"):
+        mean_cross_entropy(x, weight, targets, 300, 15.0)
 
 
 def test_the_norm_with_its_own_gradient_is_torchs() -> None:
