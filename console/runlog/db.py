@@ -99,7 +99,7 @@ class Readers:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._local = threading.local()
-        self._all: list[sqlite3.Connection] = []
+        self._all: list[tuple[threading.Thread, sqlite3.Connection]] = []
         self._guard = threading.Lock()
 
     def get(self) -> sqlite3.Connection:
@@ -108,13 +108,17 @@ class Readers:
         if connection is None:
             connection = self._local.connection = open_reader(self._path)
             with self._guard:
-                self._all.append(connection)
+                self._all.append((threading.current_thread(), connection))
         return connection
 
     def close(self) -> None:
-        """Close every thread's connection; reads that still run in other threads fail with ProgrammingError."""
+        """Let every connection go. One that a living thread may be reading with is only interrupted, because closing
+        it under a read would crash the process: its read fails with OperationalError, and it goes with its last use."""
         with self._guard:
-            for connection in self._all:
-                connection.close()
+            for owner, connection in self._all:
+                if owner is threading.current_thread() or not owner.is_alive():
+                    connection.close()
+                else:
+                    connection.interrupt()
             self._all.clear()
         self._local = threading.local()

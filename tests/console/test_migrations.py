@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -95,3 +97,21 @@ def test_damage_is_found(tmp_path: Path) -> None:
     assert damage(path, thorough=True)
     path.write_bytes(b"not a database at all" * 100)
     assert damage(path, thorough=False)
+
+
+def test_closing_under_a_read_of_another_thread_ends_the_read_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    open_writer(path, synchronous="NORMAL").close()
+    script = (
+        "import sqlite3, sys, threading, time\nfrom pathlib import Path\nfrom console.runlog.db import Readers\n"
+        "readers, ended = Readers(Path(sys.argv[1])), []\n"
+        "long = 'WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(x) FROM n'\n"
+        "def read():\n"
+        "    try:\n        readers.get().execute(long)\n"
+        "    except sqlite3.OperationalError as error:\n        ended.append(str(error))\n"
+        "threads = [threading.Thread(target=read) for _ in range(4)]\n"
+        "[thread.start() for thread in threads]\ntime.sleep(0.3)\nreaders.close()\n"
+        "[thread.join(20) for thread in threads]\nprint(ended)\n")
+    done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, timeout=60,
+                          cwd=Path(__file__).parents[2], check=False)
+    assert (done.returncode, done.stdout) == (0, f"{['interrupted'] * 4}\n"), done.stderr
