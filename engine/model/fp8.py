@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from engine.model.gpt import GPT
@@ -49,8 +50,14 @@ def training_forward(model: GPT, compute: Callable[..., Tensor]) -> Callable[...
 
 
 def fp8_product(x: Tensor, weight: Tensor) -> Tensor:
-    """x (..., n) times weight (m, n) transposed, (..., m) in x's precision."""
+    """x (..., n) times weight (m, n) transposed, (..., m) in x's precision.
+
+    Rows are summed over in the weight's gradient, so they too must be a multiple of 16: batches padded to their longest
+    row may not be, and are multiplied in x's precision.
+    """
     rows = x.reshape(-1, x.shape[-1])
+    if len(rows) % _MULTIPLE:
+        return F.linear(x, weight.to(x.dtype))
     y: Tensor = _Product.apply(rows, weight)
     return y.view(*x.shape[:-1], weight.shape[0])
 

@@ -233,6 +233,11 @@ def test_eight_bit_products_train_like_others(monkeypatch: pytest.MonkeyPatch) -
     assert all(layer.product is None for layer in model.modules() if hasattr(layer, "product"))
 
 
+def test_rows_that_eight_bit_products_cannot_take_are_multiplied_as_ever() -> None:
+    x, weight = torch.randn(3, 7, 128, dtype=torch.bfloat16), torch.randn(256, 128)
+    assert torch.equal(fp8.fp8_product(x, weight), torch.nn.functional.linear(x, weight.bfloat16()))
+
+
 def test_settings_of_both_architectures() -> None:
     classic, modern = (resolved(BaseTrain(architecture=name)) for name in ("classic", "modern"))
     assert (classic.embedding_lr, classic.grad_clip, classic.total_batch_size, classic.packing) == (
