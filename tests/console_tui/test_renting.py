@@ -75,20 +75,20 @@ async def test_from_s_to_nothing_bills(drive: Callable[..., Any], rented_world: 
     async with drive(size, workspace) as driver:
         choose(driver.app)
         await driver.press("s")
-        await driver.sees("EU-RO-1", 15)
+        await driver.sees("EU-RO-1", 40)
         await driver.sees("a budget in dollars")
         sheet = driver.app.screen
         assert sheet.query_one("#yes").disabled and cloud.creates == 0
         sheet.query_one("#usd", Input).value, sheet.query_one("#hours", Input).value = "20", "2"
         await driver.until(lambda: not sheet.query_one("#yes").disabled, "an allowed quote")
         sheet.query_one("#yes").press()
-        await driver.sees("of $20", 15)
+        await driver.sees("of $20", 40)
         await driver.until(lambda: workspace.operator.rentals.book.unsettled() == [] and cloud.creates == 1,
                            "the pod's end", 60)
-        await driver.sees("✓ FINISHED", 15)
+        await driver.sees("✓ FINISHED", 40)
         assert all(life.ended for life in cloud.lives.values())
         await driver.press("6")
-        await driver.sees("gone", 10)
+        await driver.sees("gone", 40)
         await driver.sees("rented in all $")
 
 
@@ -99,7 +99,7 @@ async def test_a_refused_key_is_said_and_nothing_is_rented(drive: Callable[..., 
     async with drive((120, 36), workspace) as driver:
         choose(driver.app)
         await driver.press("s")
-        await driver.sees("Nothing was rented", 15)
+        await driver.sees("Nothing was rented", 40)
         assert cloud.creates == 0 and "mistyped" not in driver.text()
         await driver.press("escape")
 
@@ -143,7 +143,7 @@ async def test_the_guard_opens_its_sheet_when_the_money_is_nearly_gone(
     at = time.time()
     rentals.book.change(rental.id, at, phase=Phase.KEPT, pod="none", posted=at, seen=at, seen_elapsed=3590.0)
     async with drive((80, 24), workspace) as driver:
-        await driver.sees("Budget guard: 100% used", 15)
+        await driver.sees("Budget guard: 100% used", 40)
         await driver.sees("cannot be switched off")
 
 
@@ -159,13 +159,13 @@ async def test_a_failed_run_s_machine_is_shown_with_its_price_and_resumed(
     rental = rentals.rent(quote)
     async with drive((80, 24), workspace) as driver:
         await driver.until(lambda: rentals.book.get(rental.id).phase is Phase.HELD, "the hold", 60)
-        await driver.sees("a minute: $", 15)
+        await driver.sees("a minute: $", 40)
         await driver.sees("Give back")
         await driver.press("escape")
         await driver.press("2")
         await driver.sees("FAILED; its machine is held")
         await driver.sees(f"{rental.detail['target']} held")  # one line instead of the pane
-        await driver.until(lambda: rentals.book.get(rental.id).proof, "the proof", 20)
+        await driver.until(lambda: rentals.book.get(rental.id).proof, "the proof", 40)
         failures[0] = ""
         rentals.resume(rentals.book.get(rental.id), 2)
         await driver.until(lambda: rentals.book.get(rental.id).phase is Phase.GONE, "the end", 60)
@@ -190,7 +190,7 @@ async def test_dollars_and_hours_are_changed_and_what_is_pending_is_said(
         sheet.query_one("#typed", Input).value, sheet.query_one("#also-0", Input).value = "50", "3"
         await driver.until(lambda: sheet.also == ["3"], "the hours")
         sheet.query_one("#raise").press()
-        await driver.until(lambda: rentals.book.get(rental.id).budget_hours == 3, "the change", 10)
+        await driver.until(lambda: rentals.book.get(rental.id).budget_hours == 3, "the change", 40)
         after = rentals.book.get(rental.id)
         assert after.budget_usd == 50 and after.timer_pending and after.deadline == pytest.approx(at + 3 * 3600)
         await driver.press("2")
@@ -208,4 +208,4 @@ async def test_the_target_picker_shows_and_changes_where_runs_go(
         await driver.write("this")
         await driver.press("enter")
         await driver.until(lambda: workspace.hosts.targets.default == "local", "the change")
-        await driver.sees("Train a tiny model, here", 10)
+        await driver.sees("Train a tiny model, here", 40)
