@@ -66,8 +66,8 @@ def rented_line(rental: Rental) -> Content:
     """The same in one line, where there is no room for a pane: what it does, its money, and when it ends itself."""
     now = time.time()
     parts = [clean_line(str(rental.detail.get("target", "")), 20) + " " + str(rental.phase),
-             f"${rental.spent(now):.2f} of ${rental.budget_usd:.2f}", f"${rental.usd_per_hour:.2f}/h",
-             f"guard in {span(rental.guard_in(now))}", *([f"ends {_ends(rental)}"] if rental.deadline else [])]
+             f"${rental.spent(now):.2f} of ${rental.budget_usd:g}", f"${rental.usd_per_hour:.2f}/h",
+             f"guard {span(rental.guard_in(now))}", *([f"ends {_ends(rental)}"] if rental.deadline else [])]
     return Content.styled(" " + " · ".join(parts), COLOURS[level(rental.share(now))])
 
 
