@@ -19,7 +19,8 @@ class Arena:
     """Hands out pieces of one block of memory; the block lives as long as one of its tensors."""
 
     def __init__(self, total: int) -> None:
-        self._block = mmap.mmap(-1, max(total, mmap.PAGESIZE))
+        # Private: the shared memory that Python's default asks for gets no huge pages on a usual Linux.
+        self._block = mmap.mmap(-1, max(total, mmap.PAGESIZE), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         if hasattr(mmap, "MADV_HUGEPAGE"):
             self._block.madvise(mmap.MADV_HUGEPAGE)
         self._bytes = torch.frombuffer(self._block, dtype=torch.uint8)
