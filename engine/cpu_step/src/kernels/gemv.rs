@@ -19,15 +19,14 @@ pub struct Panel {
 /// Computes `out[row * B + vector]`, B being the number of vectors that a function is made for.
 pub type Gemv = unsafe fn(&Panel, *mut f32);
 
-/// Groups up to here are prefetched whole groups ahead, so that nothing is asked for twice.
-const NEAR: usize = 24 << 10;
 /// How far ahead at least: what memory delivers to a thread while one request takes its way.
 const FAR: usize = 8 << 10;
-const STEP_AHEAD: usize = 2 << 10;
 
+/// Bytes from a group of rows to where its kernel prefetches: a whole number of groups. The rows of a group are read side
+/// by side, but prefetched line after line in the order of memory, which delivers one stream faster than several.
 #[inline(always)]
 fn ahead(group_bytes: usize) -> usize {
-    if group_bytes <= NEAR { group_bytes * FAR.div_ceil(group_bytes.max(1)) } else { STEP_AHEAD }
+    group_bytes * FAR.div_ceil(group_bytes.max(1))
 }
 
 /// All rows, R at a time and the rest one by one. `one` and `many` compute R rows from the given one on.
@@ -67,7 +66,7 @@ unsafe fn group_f32<S: Simd, const R: usize, const B: usize, const U: usize>(pan
     unsafe {
         let (cols, stride) = (panel.cols, panel.stride / 4);
         let (w, x) = (panel.w.cast::<f32>().add(row * cols), panel.x.cast::<f32>());
-        let ahead = ahead(R * cols * 4);
+        let mut next = w.cast::<u8>().wrapping_add(ahead(R * cols * 4));
         let mut acc = [[[S::zero(); U]; B]; R];
         let mut j = 0;
         while j + S::W * U <= cols {
@@ -79,7 +78,8 @@ unsafe fn group_f32<S: Simd, const R: usize, const B: usize, const U: usize>(pan
                 }
                 for r in 0..R {
                     let p = w.add(r * cols + at);
-                    S::prefetch(p.cast::<u8>().wrapping_add(ahead));
+                    S::prefetch(next);
+                    next = next.wrapping_add(4 * S::W);
                     let weights = S::load(p);
                     for b in 0..B {
                         acc[r][b][u] = S::fma(weights, vectors[b], acc[r][b][u]);
@@ -116,7 +116,7 @@ unsafe fn group_bf16<S: Simd, const R: usize, const B: usize, const U: usize>(
     unsafe {
         let (cols, stride) = (panel.cols, panel.stride / 4);
         let (w, x) = (panel.w.cast::<u16>().add(row * cols), panel.x.cast::<f32>());
-        let ahead = ahead(R * cols * 2);
+        let mut next = w.cast::<u8>().wrapping_add(ahead(R * cols * 2));
         let mut acc = [[[S::zero(); U]; B]; R];
         let mut j = 0;
         while j + 2 * S::W <= cols {
@@ -127,7 +127,8 @@ unsafe fn group_bf16<S: Simd, const R: usize, const B: usize, const U: usize>(
             }
             for r in 0..R {
                 let p = w.add(r * cols + j);
-                S::prefetch(p.cast::<u8>().wrapping_add(ahead));
+                S::prefetch(next);
+                next = next.wrapping_add(4 * S::W);
                 let (even, odd) = S::load_bf16_split(p);
                 for b in 0..B {
                     acc[r][b][0] = S::fma(even, vectors[b][0], acc[r][b][0]);
@@ -159,14 +160,15 @@ unsafe fn group_i8<S: Simd, const R: usize, const B: usize>(panel: &Panel, row: 
     unsafe {
         let (cols, stride) = (panel.cols, panel.stride / 2);
         let (w, x) = (panel.w.cast::<i8>().add(row * cols), panel.x.cast::<i16>());
-        let ahead = ahead(R * cols);
+        let mut next = w.cast::<u8>().wrapping_add(ahead(R * cols));
         let mut acc = [[S::zero_i(); B]; R];
         let mut j = 0;
         while j + S::IW <= cols {
             for r in 0..R {
                 let p = w.add(r * cols + j);
                 if j.is_multiple_of(64) {
-                    S::prefetch(p.cast::<u8>().wrapping_add(ahead));
+                    S::prefetch(next);
+                    next = next.wrapping_add(64);
                 }
                 for b in 0..B {
                     acc[r][b] = S::dot_i8(acc[r][b], p, x.add(b * stride + j));
